@@ -1,0 +1,175 @@
+"""Talks to a running service over HTTP, with the standard library alone.
+
+Promises bounded waiting and bounded answers, no redirect followed and no proxy of the environment used: what is sent
+and what comes back are secrets. An error never quotes what was sent or answered, but for the members of a problem
+document (RFC 9457) that are meant for people.
+"""
+
+import http.client
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+from service import __version__
+from service.cli.console import FAILED, LOGIN_REQUIRED, UNREACHABLE, Failure
+
+CONNECT_WITHIN: Final = 5.0
+"""Seconds for a connection to one address: the service is on this machine, or near."""
+
+ANSWER_WITHIN: Final = 60.0
+"""Seconds an answer may take: the service itself waits up to 30 for the issuer."""
+
+_MAX_ANSWER: Final = 4 * 1024 * 1024
+"""Bytes of an answer that are read: a page of accounts is the largest there is."""
+
+_HEADERS: Final = {"Accept": "application/json", "User-Agent": f"pixir-auth/{__version__}"}
+
+Body = dict[str, Any]
+
+
+class Problem(Failure):
+    """The service said no. `code` is one of the closed list in the service's OpenAPI document."""
+
+    def __init__(self, status: int, document: Body) -> None:
+        self.code = str(document.get("code", ""))
+        needs_login = (status, self.code) == (409, "login_required")
+        super().__init__(*_problem_lines(document), exit_code=LOGIN_REQUIRED if needs_login else FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer as it came. `media_type` without parameters, in lower case."""
+
+    status: int
+    media_type: str
+    body: bytes
+
+
+class Service:
+    """A service at a base URL. Each call is a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def get(self, path: str, query: Mapping[str, object] | None = None, *, within: float = ANSWER_WITHIN) -> Body:
+        """The object at a path. Raises Problem, or Failure when nothing that understands us answers."""
+        return self.call("GET", path, query=query, within=within)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: Body | bytes | None = None,
+        within: float = ANSWER_WITHIN,
+    ) -> Body:
+        """What the service answers; an empty object where there is no content. A None in the query is left out.
+
+        `body`: an object, or JSON as it is. `within`: seconds between two signs of life. Raises as `get`.
+        """
+        asked = urlencode({name: value for name, value in (query or {}).items() if value is not None})
+        target = f"{path}?{asked}" if asked else path
+        content = json.dumps(body).encode() if isinstance(body, dict) else body
+        try:
+            answer = send(method, self.url + target, body=content, within=within)
+        except (OSError, http.client.HTTPException, ValueError) as exc:
+            raise _unreachable(self.url, exc) from None  # the cause may quote a line of the answer
+        return self._understood(answer)
+
+    def _understood(self, answer: Answer) -> Body:
+        if answer.status == 204:
+            return {}
+        document = _object(answer.body) if answer.media_type.endswith("json") else None
+        if document is not None and 200 <= answer.status < 300:
+            return document
+        if document is not None and answer.media_type == "application/problem+json":
+            raise Problem(answer.status, document)
+        raise Failure(
+            f"What answers at {_shown(self.url)} is not pixir-auth (HTTP {answer.status}).",
+            "Check PIXIR_AUTH_PUBLIC_URL and PIXIR_AUTH_PORT, or start the service: pixir-auth serve",
+            exit_code=UNREACHABLE,
+        )
+
+
+def login_path(login_id: object) -> str:
+    """Where a login lives."""
+    return f"/login/{quote(str(login_id), safe='')}"
+
+
+def send(method: str, url: str, *, body: bytes | None = None, within: float = ANSWER_WITHIN) -> Answer:
+    """One request and its answer, whatever it is. Raises OSError, http.client.HTTPException or ValueError."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise ValueError("no host")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname, parts.port, timeout=min(CONNECT_WITHIN, within))
+    headers = _HEADERS if body is None else {**_HEADERS, "Content-Type": "application/json"}
+    try:
+        connection.connect()  # every address of the name in turn: localhost is 127.0.0.1 and ::1
+        connection.sock.settimeout(within)
+        connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), body, headers)
+        response = connection.getresponse()
+        content = response.read(_MAX_ANSWER + 1)
+        if len(content) > _MAX_ANSWER:
+            raise http.client.HTTPException("answer too large")
+        media_type = response.headers.get_content_type() if "content-type" in response.headers else ""
+        return Answer(response.status, media_type, content)
+    finally:
+        connection.close()
+
+
+def _object(body: bytes) -> Body | None:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _problem_lines(document: Body) -> list[str]:
+    """`Title: detail [code: reason]`, then what to do about it."""
+    said = ": ".join(_texts(document.get("title"), document.get("detail"))) or "The service refused."
+    why = ": ".join(_texts(document.get("code"), document.get("reason")))
+    lines = [f"{said} [{why}]" if why else said]
+    actions = document.get("next_actions")
+    lines += [f"  - {action}" for action in _texts(*(actions if isinstance(actions, list) else ()))]
+    if isinstance(document.get("retry_after"), int):
+        lines.append(f"  - Worth another try in {document['retry_after']} s.")
+    return lines
+
+
+def _texts(*values: object) -> list[str]:
+    return [value for value in values if isinstance(value, str) and value]
+
+
+def _unreachable(url: str, exc: Exception) -> Failure:
+    return Failure(
+        f"No service answers at {_shown(url)} ({_reason(exc)}).",
+        "Start it with: pixir-auth serve",
+        exit_code=UNREACHABLE,
+    )
+
+
+def _reason(exc: Exception) -> str:
+    """In our own words: the exception's may quote the URL or a line of the answer."""
+    match exc:
+        case ConnectionRefusedError():
+            return "connection refused"
+        case TimeoutError():
+            return "timed out"
+        case socket.gaierror():
+            return "its name is not known"
+    return type(exc).__name__
+
+
+def _shown(url: str) -> str:
+    """The URL without a user name, password or query that somebody put there."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the address of the settings"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

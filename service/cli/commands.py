@@ -1,0 +1,163 @@
+"""The table of commands: names, options, help. What each one does is in its own module, loaded when it runs."""
+
+# ruff: noqa: PLC0415
+
+from typing import Annotated, Literal
+
+import typer
+
+from service import __version__
+from service.cli.address import service_url
+from service.cli.client import Service
+
+app = typer.Typer(
+    help="The one owner of a machine's OAuth logins. Every command but serve, demo and openapi asks a running service.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 login required, 4 service not reachable.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # rich costs more than a whole `token`
+    pretty_exceptions_enable=False,  # they show local variables, which may be tokens
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Account = Annotated[str, typer.Option("--account", metavar="NAME", help="Which login.")]
+Json = Annotated[bool, typer.Option("--json", help="The service's answer as JSON, on stdout.")]
+MinTtl = Annotated[
+    int | None, typer.Option("--min-ttl", min=0, metavar="SECONDS", help="How long the token must be valid at least.")
+]
+NewerThan = Annotated[
+    int | None,
+    typer.Option("--newer-than", min=0, metavar="GENERATION", help="The generation whose token was just rejected."),
+]
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=lambda value: _show_version() if value else None)
+    ] = False,
+) -> None:
+    """Options that stand before the command."""
+
+
+@app.command()
+def serve() -> None:
+    """Run the service until it is told to stop."""
+    from service.cli.serve import run
+
+    raise typer.Exit(run())
+
+
+@app.command()
+def login(
+    account: Account = "default",
+    provider: Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Whose login.")] = None,
+    device: Annotated[bool, typer.Option("--device", help="Show a code to enter on any other device.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Even if it is another person's login now.")] = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Show the address, open nothing.")] = False,
+) -> None:
+    """Log in: in a browser, or with a code on another device."""
+    from service.cli.login import log_in
+
+    wish = {"account": account, "flow": "device" if device else "auto", "replace": replace}
+    if provider is not None:
+        wish["provider"] = provider
+    raise typer.Exit(log_in(_service(), wish, may_open=not no_browser))
+
+
+@app.command()
+def status(account: Account = "default", json: Json = False) -> None:
+    """Show how a login stands; exit code 3 when nobody is logged in."""
+    from service.cli.accounts import show_status
+
+    raise typer.Exit(show_status(_service(), account=account, as_json=json))
+
+
+@app.command()
+def token(
+    account: Account = "default", min_ttl: MinTtl = None, newer_than: NewerThan = None, json: Json = False
+) -> None:
+    """Print a valid access token and nothing else."""
+    from service.cli.access import Wish, print_token
+
+    raise typer.Exit(print_token(Wish(account, min_ttl, newer_than, json)))
+
+
+@app.command()
+def headers(
+    account: Account = "default", min_ttl: MinTtl = None, newer_than: NewerThan = None, json: Json = False
+) -> None:
+    """Print the headers to send to the provider, for `curl -H @-`."""
+    from service.cli.access import Wish, print_headers
+
+    raise typer.Exit(print_headers(Wish(account, min_ttl, newer_than, json)))
+
+
+@app.command()
+def logout(account: Account = "default") -> None:
+    """End a login, here and at the issuer."""
+    from service.cli.accounts import log_out
+
+    raise typer.Exit(log_out(_service(), account=account))
+
+
+@app.command()
+def accounts(json: Json = False) -> None:
+    """List all accounts."""
+    from service.cli.accounts import show_accounts
+
+    raise typer.Exit(show_accounts(_service(), as_json=json))
+
+
+@app.command("import")
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A JSON file, or - for stdin.", show_default=False)],
+    account: Account = "default",
+) -> None:
+    """Hand a login to the service that another program made.
+
+    FILE is a Codex auth.json (~/.codex/auth.json), a Pixir auth.json (~/.pixir/auth.json), or a credential in the
+    service's own shape. Afterwards the service owns the login: no other program may refresh it.
+    """
+    from service.cli.transfer import import_credential
+
+    raise typer.Exit(import_credential(_service(), file, account=account))
+
+
+@app.command()
+def export(
+    form: Annotated[
+        Literal["codex", "pixir", "env"],
+        typer.Option("--format", help="An auth.json of Codex or Pixir, or shell lines."),
+    ],
+    account: Account = "default",
+) -> None:
+    """Print the present token in another program's shape, without the refresh token."""
+    from service.cli.transfer import export_credential
+
+    raise typer.Exit(export_credential(_service(), form, account=account))
+
+
+@app.command()
+def demo() -> None:
+    """Run a sandbox issuer and a service on a throw-away store, logged in, with lines to try."""
+    from service.cli.demo import run
+
+    raise typer.Exit(run())
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    from service.cli.openapi import run
+
+    raise typer.Exit(run())
+
+
+def _service() -> Service:
+    return Service(service_url())
+
+
+def _show_version() -> None:
+    typer.echo(__version__)
+    raise typer.Exit

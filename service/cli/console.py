@@ -1,0 +1,75 @@
+"""What a command says and how it ends. The only room that writes to stdout and stderr.
+
+Promises that nothing from outside can steer the terminal: on stderr only printable characters pass.
+"""
+
+import json
+import os
+import sys
+from contextlib import suppress
+from typing import Any, Final
+
+DONE: Final = 0
+FAILED: Final = 1
+# 2 is a command line that cannot be understood; only typer says that
+LOGIN_REQUIRED: Final = 3
+UNREACHABLE: Final = 4
+
+
+class Failure(Exception):
+    """The command cannot do what it was asked to. `lines` are for people and hold no secret."""
+
+    def __init__(self, *lines: str, exit_code: int = FAILED) -> None:
+        super().__init__(*lines)
+        self.lines = lines
+        self.exit_code = exit_code
+
+
+def say(*lines: str) -> None:
+    """Tell a person, on stderr."""
+    sys.stderr.write("\n".join(map(printable, lines)) + "\n")
+    sys.stderr.flush()
+
+
+def progress(line: str) -> None:
+    """Say how it stands: on a terminal in the place of what was said before, else as a line of its own."""
+    if is_terminal(sys.stderr):
+        sys.stderr.write(f"\r\x1b[K{printable(line)} ")  # back to the start, and the line erased
+        sys.stderr.flush()
+    else:
+        say(line)
+
+
+def out(text: str) -> None:
+    """Give a script what it reads, on stdout, with one newline. Raises Failure when nobody takes it."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except OSError as exc:
+        _abandon_stdout()
+        raise Failure(f"The output cannot be written ({exc.strerror}).") from exc
+
+
+def out_json(value: Any) -> None:
+    """The same for JSON. ASCII only, so that no locale can break it."""
+    out(json.dumps(value, indent=2))
+
+
+def printable(text: str) -> str:
+    """The text with everything that a terminal would act upon replaced."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a person is at the other end; a closed or missing stream has nobody."""
+    with suppress(AttributeError, ValueError):
+        return bool(stream.isatty())
+    return False
+
+
+def _abandon_stdout() -> None:
+    """Send what is still buffered nowhere: the interpreter's last flush would fail again and change the exit code."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

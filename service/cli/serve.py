@@ -1,0 +1,14 @@
+"""`serve`: the service itself, in this process."""
+
+from service.cli.console import Failure
+from service.server import serve
+from service.settings import SettingsError, load_settings
+
+
+def run() -> int:
+    """Serve until told to stop. The exit code."""
+    try:
+        settings = load_settings()
+    except SettingsError as exc:
+        raise Failure(str(exc)) from exc
+    return serve(settings)

@@ -1,0 +1,157 @@
+"""`import` and `export`: logins that come from other programs, and tokens for those that read files.
+
+Promises that no refresh token leaves: whoever else held it would spend it, and end the login.
+"""
+
+import base64
+import json
+import os
+import shlex
+import stat
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from service.cli.access import sendable, warn
+from service.cli.accounts import status_lines
+from service.cli.client import Body, Service
+from service.cli.console import DONE, Failure, out, out_json, say
+from service.domain.secret import Secret
+from service.oauth.claims import unverified_claims
+
+Format = Literal["codex", "pixir", "env"]
+
+MAX_IMPORT: Final = 1024 * 1024
+"""Bytes of a file to import: a thousand times an auth.json."""
+
+_AUTH: Final = "https://api.openai.com/auth"
+
+
+def import_credential(service: Service, source: str, *, account: str) -> int:
+    """Hand a login to the service: a Codex or Pixir auth.json, or the service's own shape. `-` is stdin."""
+    content = _read(source)
+    try:
+        is_object = isinstance(json.loads(content), dict)
+    except (ValueError, RecursionError):
+        is_object = False
+    if not is_object:
+        raise Failure("That is not a JSON object.")
+    status = service.call("PUT", "/credential", query={"account": account}, body=content)
+    say(*status_lines(status))
+    if status.get("persisted") is False:
+        say("An API key is kept in memory only: it is gone when the service stops.")
+    if status.get("kind") == "subscription":
+        say("The service now owns this login. Use it nowhere else: the next refresh makes every other copy worthless.")
+    return DONE
+
+
+def export_credential(service: Service, form: Format, *, account: str) -> int:
+    """The present token in another program's shape, without the refresh token."""
+    token = service.get("/token", {"account": account})
+    status = service.get("/status", {"account": account})
+    warn(token)
+    access = Secret(sendable(token.get("access_token")))
+    _warn_of_readers()
+    if form == "env":
+        out("\n".join(f"export {name}={shlex.quote(value)}" for name, value in _environment(access, token, status)))
+    else:
+        out_json(_codex(access, token, status) if form == "codex" else _pixir(access, token, status))
+    return DONE
+
+
+def _codex(access: Secret, token: Body, status: Body) -> Body:
+    """An `auth.json` that the Codex CLI reads; it works until the token expires."""
+    if token.get("kind") == "api_key":
+        return {"auth_mode": "apikey", "OPENAI_API_KEY": access.reveal()}
+    return {
+        "auth_mode": "chatgpt",
+        "OPENAI_API_KEY": None,
+        "tokens": {
+            "id_token": _id_token(access, token, status),
+            "access_token": access.reveal(),
+            "refresh_token": "",
+            "account_id": status.get("account_id"),
+        },
+        "last_refresh": status.get("obtained_at"),  # without it Codex does not count the tokens as usable
+    }
+
+
+def _pixir(access: Secret, token: Body, status: Body) -> Body:
+    """An `auth.json` that Pixir reads; it works until the token expires."""
+    if token.get("kind") == "api_key":
+        raise Failure(
+            "Pixir keeps no API key in its auth.json; it reads OPENAI_API_KEY.",
+            'Use: eval "$(pixir-auth export --format env)"',
+        )
+    expires_at = _instant(token.get("expires_at"))
+    return {
+        "kind": "subscription",
+        "access_token": access.reveal(),
+        "refresh_token": "",
+        "expires_at": None if expires_at is None else int(expires_at * 1000),
+        "account_id": status.get("account_id"),
+        "obtained_at": status.get("obtained_at"),
+    }
+
+
+def _environment(access: Secret, token: Body, status: Body) -> list[tuple[str, str]]:
+    if token.get("kind") == "api_key":
+        return [("OPENAI_API_KEY", access.reveal())]
+    values = {
+        "OPENAI_ACCESS_TOKEN": access.reveal(),
+        "OPENAI_ACCESS_TOKEN_EXPIRES_AT": token.get("expires_at"),
+        "CHATGPT_ACCOUNT_ID": status.get("account_id"),
+    }
+    return [(name, value) for name, value in values.items() if isinstance(value, str)]
+
+
+def _id_token(access: Secret, token: Body, status: Body) -> str:
+    """An unsigned stand-in: Codex reads e-mail, plan and account from it, and verifies nothing (RFC 7519 section 6)."""
+    claimed = unverified_claims(access)
+    auth = claimed.get(_AUTH)
+    known = {"chatgpt_account_id": status.get("account_id"), "chatgpt_plan_type": status.get("plan")}
+    claims: dict[str, Any] = {
+        "email": status.get("email"),
+        "exp": _instant(token.get("expires_at")),
+        _AUTH: {**(auth if isinstance(auth, dict) else {}), **{key: value for key, value in known.items() if value}},
+    }
+    parts = [{"alg": "none", "typ": "JWT"}, {name: value for name, value in claims.items() if value is not None}]
+    # RFC 7519 leaves the signature of alg "none" empty; Codex refuses a token with an empty part.
+    return ".".join([*(_base64url(json.dumps(part).encode()) for part in parts), _base64url(b"unsigned")])
+
+
+def _base64url(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def _instant(text: object) -> int | None:
+    """Epoch seconds of an RFC 3339 instant."""
+    try:
+        return int(datetime.fromisoformat(text).timestamp()) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+def _read(source: str) -> bytes:
+    try:
+        if source == "-":
+            content = sys.stdin.buffer.read(MAX_IMPORT + 1)
+        else:
+            with Path(source).open("rb") as file:
+                content = file.read(MAX_IMPORT + 1)
+    except OSError as exc:
+        raise Failure(f"{source} cannot be read ({exc.strerror}).") from exc
+    if len(content) > MAX_IMPORT:
+        raise Failure("That is larger than any credential.")
+    return content
+
+
+def _warn_of_readers() -> None:
+    """The shell makes the file of a redirection, for everybody to read unless it was told otherwise."""
+    try:
+        found = os.fstat(sys.stdout.fileno())
+    except (OSError, ValueError):
+        return
+    if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
+        say("warning: others may read this file; use umask 077 before, or chmod 600 after")

@@ -1,0 +1,85 @@
+"""Credentials made elsewhere: our own shape, or the `auth.json` of Codex or Pixir. Pure; raises InvalidCredential."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from service.domain.credential import Identity, Tokens
+from service.domain.errors import InvalidCredential
+from service.domain.secret import Secret
+from service.oauth import claims
+from service.oauth.answers import MAX_LIFETIME, is_sendable
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key: kept in memory only."""
+
+    key: Secret
+
+
+def read_credential(document: dict[str, Any], *, now: float) -> Tokens | ApiKey:
+    """The credential in a document of any of the three shapes. `now`: epoch seconds."""
+    if "account" in document:  # it would be overlooked, and another account's login replaced
+        raise InvalidCredential("The account belongs in the query, not in the body.")
+    if isinstance(document.get("tokens"), dict):
+        return _subscription(document["tokens"], expires_at=None, now=now)
+    if document.get("kind") == "subscription":
+        return _subscription(document, expires_at=_expires_at(document.get("expires_at")), now=now)
+    if document.get("kind") == "api_key":
+        return ApiKey(_required(document, "api_key"))
+    if document.get("OPENAI_API_KEY") is not None:
+        return ApiKey(_required(document, "OPENAI_API_KEY"))
+    raise InvalidCredential("This is neither a credential nor an auth.json of Codex or Pixir.")
+
+
+def _subscription(members: dict[str, Any], *, expires_at: float | None, now: float) -> Tokens:
+    access, refresh = _required(members, "access_token"), _required(members, "refresh_token")
+    id_token = _optional(members, "id_token")
+    if expires_at is None:
+        expires_at = claims.instant(access, "exp")
+    claimed = claims.identity(access, id_token)
+    account_id = _optional(members, "account_id")
+    return Tokens(
+        access_token=access,
+        refresh_token=refresh,
+        id_token=id_token,
+        # Unknown expiry: due at once, so that the first caller finds out.
+        lifetime=max(0.0, min(expires_at - now, MAX_LIFETIME)) if expires_at is not None else 0.0,
+        identity=Identity(
+            account_id=account_id.reveal() if account_id else claimed.account_id,
+            email=claimed.email,
+            plan=claimed.plan,
+        ),
+    )
+
+
+def _expires_at(value: object) -> float | None:
+    """RFC 3339 text in our own shape; milliseconds since the epoch in Pixir's."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value / 1000
+        instant = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if instant is not None and instant.tzinfo is not None:
+            return instant.timestamp()
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidCredential("expires_at must be an RFC 3339 instant with its offset, or milliseconds.")
+
+
+def _required(members: dict[str, Any], name: str) -> Secret:
+    value = _optional(members, name)
+    if value is None:
+        raise InvalidCredential(f"{name} is missing or empty.")
+    return value
+
+
+def _optional(members: dict[str, Any], name: str) -> Secret | None:
+    value = members.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not is_sendable(Secret(value)):
+        raise InvalidCredential(f"{name} must be text without spaces or control characters.")
+    return Secret(value)

@@ -1,0 +1,189 @@
+"""The process: sockets, signals, uvicorn. Listens on loopback only, on both families, and says where."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from service import __version__, logs
+from service.app import Application, create_app
+from service.domain.errors import StoreUnavailable
+from service.settings import Settings, SettingsError
+from service.store.files import UnsafePath
+from service.store.keys import KeyUnusable
+from service.store.migrations import NewerSchema
+
+log = logging.getLogger(__name__)
+
+_GRACE: Final = 10.0
+"""Seconds beyond the issuer's that answers under way get at shutdown; refreshes under way are finished in any case."""
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends the service; a closed terminal too, in good order."""
+
+_BACKLOG: Final = 2048
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGINT or SIGTERM; the exit code. What keeps it from starting is said in one line."""
+    logs.configure(settings.log_format, settings.log_level)
+    if not settings.is_loopback:
+        return _refused("PIXIR_AUTH_HOST: without client keys only loopback may be listened on")
+    try:
+        sockets = listen(settings.host, settings.port)
+    except OSError as exc:
+        return _refused(f"cannot listen on {settings.host} port {settings.port}: {exc.strerror}")
+    port = sockets[0].getsockname()[1]
+    door = CallbackDoor(port)
+    try:
+        app = create_app(settings, port=port, door=door)
+    except (SettingsError, KeyUnusable, UnsafePath, NewerSchema, StoreUnavailable) as exc:
+        return _refused(str(exc))
+    except OSError as exc:
+        return _refused(f"cannot use {exc.filename}: {exc.strerror}")
+    door.app = app
+    log.info("pixir-auth %s serves %s", __version__, app.services.public_url)
+    config = _config(app, lifespan="on", grace=settings.issuer_timeout + _GRACE)
+    _Main(config, app.stop).run(sockets)
+    return 0
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets: `localhost` means 127.0.0.1 and ::1, both or none."""
+    addresses = ["127.0.0.1", "::1"] if host == "localhost" else [host.strip("[]")]
+    sockets: list[socket.socket] = []
+    try:
+        for address in addresses:
+            try:
+                bound = _bind(address, sockets[0].getsockname()[1] if sockets else port)
+            except OSError as exc:
+                if sockets and exc.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue  # a machine without IPv6
+                raise
+            sockets.append(bound)
+    except OSError:
+        for bound in sockets:
+            bound.close()
+        raise
+    return sockets
+
+
+class CallbackDoor:
+    """Callback ports: our own if it is one, else a listener for the callback path alone, while a login is pending."""
+
+    def __init__(self, own_port: int) -> None:
+        self._own_port = own_port
+        self._closing: set[asyncio.Task[None]] = set()
+        self._open: dict[int, tuple[_Beside, asyncio.Task[None]]] = {}
+        self.app: Application | None = None
+
+    async def open_one(self, ports: tuple[int, ...]) -> int | None:
+        """Make sure that one of these ports leads to us, the first that can be had; None if none can."""
+        if self._own_port in ports:
+            return self._own_port
+        return next((port for port in ports if port in self._open or self._opened(port)), None)
+
+    async def keep(self, ports: set[int]) -> None:
+        """Have these ports lead to us, as far as they can be had, and no others."""
+        for port in set(self._open) - ports:
+            self._shut(port)
+        for port in ports - set(self._open) - {self._own_port}:
+            self._opened(port)
+
+    async def close(self) -> None:
+        """Shut all of them and wait for the last answers."""
+        await self.keep(set())
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _shut(self, port: int) -> None:
+        """The port is free at once; who is being answered there still gets his answer."""
+        server, task = self._open.pop(port)
+        for listener in getattr(server, "servers", ()):  # none if it has not come to listen yet
+            listener.close()
+        server.should_exit = True
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _opened(self, port: int) -> bool:
+        if self.app is None:
+            return False
+        try:
+            sockets = listen("localhost", port)
+        except OSError:
+            return False
+        server = _Beside(_config(self.app.callback_only(port), lifespan="off"))
+        self._open[port] = server, asyncio.create_task(server.serve(sockets), name=f"callback port {port}")
+        return True
+
+
+class _Main(uvicorn.Server):
+    """Ends in good order on any number of signals: a second one must not cut off a refresh."""
+
+    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_exit = on_exit
+
+    def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002 - the signature of a signal handler
+        self.should_exit = True
+        self._on_exit()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn does, but without raising the signal again at the end: to stop when told to is success."""
+        heard = [sig for sig in _SIGNALS if signal.getsignal(sig) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+        before = {sig: signal.signal(sig, self.handle_exit) for sig in heard}
+        try:
+            yield
+        finally:
+            for sig, handler in before.items():
+                signal.signal(sig, handler)
+
+
+class _Beside(uvicorn.Server):
+    """A second server in the same loop, which leaves the signals to the first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(app: ASGIApp, lifespan: Any, grace: float = _GRACE) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan=lifespan,
+        log_config=None,
+        access_log=False,  # it would print query strings; the guard has its own
+        proxy_headers=False,  # any local user could claim any address
+        server_header=False,
+        ws="none",
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=int(grace),
+    )
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not REUSEPORT: nobody may share our port
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((address, port))
+        bound.listen(_BACKLOG)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _refused(why: str) -> int:
+    log.error("not started: %s", why)
+    return 1

@@ -1,0 +1,1 @@
+"""Rows and values, encryption at rest, owner locks: the only room that knows a database."""

@@ -1,0 +1,84 @@
+"""Files that only we may read: made 0600 (folders 0700) from birth, never through a symbolic link.
+
+Never opens a file that SQLite may have open: closing any descriptor of it would drop SQLite's locks.
+"""
+
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+
+class UnsafePath(Exception):
+    """A path that somebody else could have prepared or can change. The text names the path."""
+
+
+def private_folder(path: Path) -> None:
+    """Make sure of a folder that is ours and that nobody else can write to; a new one is 0700.
+
+    What was there before keeps its mode: it may be more than our folder.
+    """
+    for folder in reversed([path, *path.parents]):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)  # pathlib's `parents` would leave those to the umask
+            _sync_folder(folder.parent)
+    found = _owned(path, stat.S_ISDIR)
+    if found.st_mode & 0o022:
+        raise UnsafePath(f"{path} can be written to by others: chmod go-w it, or choose a folder of its own")
+
+
+def private_file(path: Path) -> None:
+    """Make sure of a file that is ours and 0600, empty if it is new; loose permissions are taken back."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        if stat.S_IMODE(_owned(path, stat.S_ISREG).st_mode) & ~0o600:
+            path.chmod(0o600)
+
+
+def create_private(path: Path, content: bytes) -> bool:
+    """Write a new 0600 file durably, all or nothing; False when it is there already."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)  # fails if somebody was faster; a rename would throw their file away
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    _sync_folder(path.parent)
+    return True
+
+
+def read_private(path: Path, *, strict: bool = True, limit: int = 4096) -> bytes:
+    """The content of a small file that must be regular and, if strict, ours or root's and closed to others."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (os.O_NOFOLLOW if strict else 0))
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise UnsafePath(f"{path} is not a regular file")
+        if strict and (found.st_uid not in (os.geteuid(), 0) or found.st_mode & 0o077):
+            raise UnsafePath(f"{path} must belong to the user of the service, with mode 0600 or 0400")
+        return file.read(limit)
+
+
+def _owned(path: Path, is_kind: Callable[[int], bool]) -> os.stat_result:
+    found = path.lstat()
+    if not is_kind(found.st_mode):
+        raise UnsafePath(f"{path} is not what it should be: a link, or another kind of file")
+    if found.st_uid != os.geteuid():
+        raise UnsafePath(f"{path} belongs to another user")
+    return found
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

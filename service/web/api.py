@@ -1,0 +1,297 @@
+"""The routes: parse, one broker call, shape. Everything else has been decided before or is decided elsewhere."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Protocol
+from urllib.parse import urlencode, urlsplit
+
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from starlette.types import Lifespan
+
+from service import __version__
+from service.broker.broker import Broker
+from service.broker.logins import Logins
+from service.broker.seams import Seams
+from service.domain.decide import Policy
+from service.domain.errors import AuthError
+from service.domain.login import Login
+from service.domain.secret import Secret
+from service.oauth.callback import read_callback, read_pasted
+from service.oauth.pkce import b64url
+from service.web import answers, pages
+from service.web.failures import add_handlers
+from service.web.guard import asker_of
+from service.web.problems import STATUS
+from service.web.schemas import (
+    AccountQuery,
+    AccountsAnswer,
+    AccountsQuery,
+    CredentialBody,
+    Health,
+    InstalledAnswer,
+    LoggedOutAnswer,
+    LoginAnswer,
+    LoginBody,
+    LoginQuery,
+    NoBody,
+    PastedBody,
+    StatusAnswer,
+    TokenAnswer,
+    TokenQuery,
+    WaitQuery,
+)
+
+_COOKIE: Final = "pixir_auth_login_"
+"""Begins the name of the cookie that binds a login to the browser that started it; the login's id ends it."""
+
+CALLBACK_PATH: Final = "/auth/callback"
+"""Where issuers send browsers back to; the cookie goes nowhere else."""
+
+_TEXT: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+_HTML: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
+
+
+class Ready(Protocol):
+    """Proves that the store can be read and written."""
+
+    async def check(self) -> None:
+        """Raises StoreUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the routes call. `public_url`: where people reach us."""
+
+    broker: Broker
+    logins: Logins
+    store: Ready
+    policies: dict[str, Policy]
+    seams: Seams
+    public_url: str
+
+
+def build_api(services: Services | None = None, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """The FastAPI application; without services it can only tell its OpenAPI document."""
+    api = FastAPI(
+        title="pixir-auth",
+        version=__version__,
+        summary="The one owner of a machine's OAuth logins.",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        docs_url=None,  # those pages load scripts from elsewhere, and this origin holds tokens
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # a redirect would repeat the Host
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        lifespan=lifespan,
+    )
+    api.state.services = services
+    api.include_router(router)
+    add_handlers(api, services.public_url if services else "", router)
+    return api
+
+
+router = APIRouter()
+
+Account = Annotated[AccountQuery, Query()]
+
+
+@router.post("/login", status_code=201, response_model=LoginAnswer, tags=["login"])
+async def start_login(request: Request, query: Account, body: LoginBody | None = None) -> Response:
+    """Start a login. Never blocks: poll the Location for how it stands. The account may stand in the query too."""
+    wanted = body or LoginBody()
+    if "account" not in wanted.model_fields_set:
+        wanted = wanted.model_copy(update={"account": query.account})
+    services = _services(request)
+    login = await services.logins.start(wanted.account, wanted.provider, wanted.flow, replace=wanted.replace)
+    return _started(services, login)
+
+
+@router.get(
+    "/login",
+    status_code=201,
+    response_model=LoginAnswer,
+    responses={**_HTML, 303: {"description": "A browser goes on to the issuer"}},
+    tags=["login"],
+)
+async def open_login(request: Request, query: Annotated[LoginQuery, Query()]) -> Response:
+    """Start a login: a browser is led to the issuer or shown a code, anything else gets what POST gives."""
+    services = _services(request)
+    wants_page = "text/html" in request.headers.get("accept", "")
+    if wants_page and (elsewhere := _at_localhost(request, query)):
+        return elsewhere
+    if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        return pages.confirm(query.account, _login_path(query))
+    if not wants_page:
+        return await start_login(request, AccountQuery(), LoginBody(**query.model_dump()))
+    return await _login_in_browser(request, services, query)
+
+
+@router.get("/login/{login_id}", response_model_exclude_unset=True, tags=["login"])
+async def login_state(request: Request, login_id: str, query: Annotated[WaitQuery, Query()]) -> LoginAnswer:
+    """How a login stands; waits for its end if asked to."""
+    services = _services(request)
+    return _login(services, await services.logins.get(login_id, query.wait))
+
+
+@router.delete("/login/{login_id}", status_code=204, response_class=Response, tags=["login"])
+async def cancel_login(request: Request, login_id: str) -> Response:
+    """Cancel a login."""
+    await _services(request).logins.cancel(login_id)
+    return Response(status_code=204)
+
+
+@router.post("/login/{login_id}/callback", response_model_exclude_unset=True, tags=["login"])
+async def paste_callback(request: Request, login_id: str, body: PastedBody) -> LoginAnswer:
+    """Finish a login with the URL from the address bar, when the browser's return could not reach us."""
+    services = _services(request)
+    await services.logins.get(login_id)
+    return _login(services, await services.logins.finish(read_pasted(body.url), login_id=login_id))
+
+
+@router.get("/callback", responses=_HTML, response_class=Response, tags=["login"])
+@router.get(CALLBACK_PATH, responses=_HTML, response_class=Response, tags=["login"])
+async def callback(request: Request) -> Response:
+    """The browser comes back from the issuer."""
+    services = _services(request)
+    bindings = {
+        name.removeprefix(_COOKIE): Secret(value) for name, value in request.cookies.items() if name.startswith(_COOKIE)
+    }
+    try:
+        login = await services.logins.finish(read_callback(request.url.query), bindings=bindings)
+        standing = await services.broker.standing(login.account)
+    except AuthError as exc:
+        return pages.failed(exc, STATUS[exc.code][0])
+    email = standing.credential.identity.email if standing.credential else None
+    return pages.done(login.account, email, headers={"Set-Cookie": _cookie(login, "", max_age=0)})
+
+
+@router.get("/status", tags=["account"])
+async def status(request: Request, query: Account) -> StatusAnswer:
+    """How an account stands. Never refreshes."""
+    return await _status(_services(request), query.account)
+
+
+@router.get("/accounts", tags=["account"])
+async def accounts(request: Request, query: Annotated[AccountsQuery, Query()]) -> AccountsAnswer:
+    """How all accounts stand, by name."""
+    services = _services(request)
+    now = services.seams.now()
+    found = await services.broker.standings(query.after, query.limit + 1)
+    page = [answers.status(one, now, services.policies) for one in found[: query.limit]]
+    return AccountsAnswer(accounts=page, next=page[-1].account if len(found) > query.limit else None)
+
+
+@router.get("/token", response_model=TokenAnswer, responses=_TEXT, tags=["token"])
+async def token(request: Request, query: Annotated[TokenQuery, Query()]) -> Response:
+    """A token that is valid long enough, refreshed if need be."""
+    return await _granted(request, query)
+
+
+@router.get("/headers", response_model=dict[str, str], responses=_TEXT, tags=["token"])
+async def headers(request: Request, query: Annotated[TokenQuery, Query()]) -> Response:
+    """What to send to the provider."""
+    return await _granted(request, query)
+
+
+@router.put("/credential", tags=["account"])
+async def install_credential(request: Request, query: Account, body: CredentialBody) -> InstalledAnswer:  # noqa: ARG001
+    """Install a login made elsewhere; the body as it was sent is read by `oauth.imports`."""
+    services = _services(request)
+    persisted = await services.broker.install(query.account, await request.json(), "codex")
+    standing = await _status(services, query.account)
+    return InstalledAnswer(**standing.model_dump(), persisted=persisted)
+
+
+@router.post("/logout", tags=["account"])
+async def logout(request: Request, query: Account, body: NoBody | None = None) -> LoggedOutAnswer:  # noqa: ARG001
+    """End the login here and at the issuer. A body has nothing to say: an account in it would be overlooked."""
+    services = _services(request)
+    revoked, standing = await services.broker.logout(query.account)
+    left = answers.status(standing, services.seams.now(), services.policies)
+    return LoggedOutAnswer(**left.model_dump(), revoked=revoked)
+
+
+@router.get("/healthz", tags=["health"])
+async def healthz() -> Health:
+    """It answers."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", tags=["health"])
+async def readyz(request: Request) -> Health:
+    """The store can be read and written, and holds all there is to hold."""
+    _services(request).broker.check()
+    await _services(request).store.check()
+    return Health(status="ok")
+
+
+def _services(request: Request) -> Services:
+    services = request.app.state.services
+    assert isinstance(services, Services)  # noqa: S101 - the state of an application is untyped
+    return services
+
+
+async def _granted(request: Request, query: TokenQuery) -> Response:
+    services = _services(request)
+    shape = answers.shape_of(query.format, asker_of(request.scope).accept)
+    grant = await services.broker.token(query.account, answers.wish_of(query))
+    body = answers.RENDERERS[request.scope["path"]](grant, services.seams.now(), shape)
+    return Response(body, headers={"Content-Type": answers.MEDIA_TYPES[shape]})
+
+
+async def _status(services: Services, account: str) -> StatusAnswer:
+    return answers.status(await services.broker.standing(account), services.seams.now(), services.policies)
+
+
+def _login(services: Services, login: Login) -> LoginAnswer:
+    return answers.login(login, services.seams.now(), services.logins.authorize_url(login))
+
+
+def _started(services: Services, login: Login) -> Response:
+    answer = _login(services, login).model_dump_json(exclude_unset=True)
+    return Response(answer, 201, headers={"Location": f"/login/{login.id}"}, media_type="application/json")
+
+
+def _login_path(query: LoginQuery) -> str:
+    asked = urlencode(query.model_dump(exclude_defaults=True))
+    return f"/login?{asked}" if asked else "/login"
+
+
+def _at_localhost(request: Request, query: LoginQuery) -> Response | None:
+    """Lead a browser to the name that the issuer sends it back to: a cookie set at 127.0.0.1 would not come along."""
+    host = urlsplit(f"//{request.headers['host']}")
+    if host.hostname not in ("127.0.0.1", "::1"):
+        return None
+    port = f":{host.port}" if host.port else ""
+    return _see_other(f"http://localhost{port}{_login_path(query)}")
+
+
+async def _login_in_browser(request: Request, services: Services, query: LoginQuery) -> Response:
+    """Bound by a cookie to the browser that asks, if it is at the name that the issuer sends it back to."""
+    host = urlsplit(f"//{request.headers['host']}")
+    binding = Secret(b64url(services.seams.token_bytes(32))) if host.hostname == "localhost" else None
+    try:
+        login = await services.logins.start(
+            query.account, query.provider, query.flow, replace=query.replace, binding=binding
+        )
+    except AuthError as exc:
+        return pages.failed(exc, STATUS[exc.code][0])
+    url = services.logins.authorize_url(login)
+    if url is None:
+        answer = _login(services, login)
+        return pages.device(
+            login.account,
+            answer.user_code or "",
+            answer.verification_uri or "",
+            round(answer.expires_in / 60),
+            login.fallback,
+        )
+    life = int(login.expires_at - login.created_at)
+    return _see_other(url, {"Set-Cookie": _cookie(login, binding.reveal(), max_age=life)} if binding else None)
+
+
+def _see_other(url: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(status_code=303, headers={"Location": url, **(headers or {})})
+
+
+def _cookie(login: Login, value: str, *, max_age: int) -> str:
+    return f"{_COOKIE}{login.id}={value}; Path={CALLBACK_PATH}; Max-Age={max_age}; HttpOnly; SameSite=Lax"

@@ -1,0 +1,25 @@
+"""The OpenAPI document: what the framework says of the routes, and what it does not know."""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from service.web.problems import MEDIA_TYPE, STATUS
+from service.web.schemas import Problem
+
+
+def document(api: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document. Every operation may answer with a problem, whose `code` is from a closed list."""
+    described: dict[str, Any] = api.openapi()
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema["x-status"] = {code: STATUS[code][0] for code in sorted(STATUS)}
+    schemas = described["components"]["schemas"]
+    schemas["Problem"] = schema
+    for unused in ("HTTPValidationError", "ValidationError"):  # the framework's shape, which we never send
+        schemas.pop(unused, None)
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = {"description": "A problem (RFC 9457)", "content": content}
+    return described

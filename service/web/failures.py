@@ -1,0 +1,69 @@
+"""Errors of ours, refusals of the framework and what nobody expected, as problems."""
+
+import logging
+from typing import Final
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from service.domain.errors import AuthError
+from service.web.problems import problem, problem_of
+from service.web.schemas import AccountsQuery, LoginBody, PastedBody, TokenQuery, WaitQuery
+
+log = logging.getLogger(__name__)
+
+_NAMES: Final = frozenset({"query", "body", "path"}).union(
+    *(model.model_fields for model in (AccountsQuery, LoginBody, PastedBody, TokenQuery, WaitQuery))
+)
+"""Names that may stand in an answer. A name that we do not know is input, and may be a token."""
+
+
+def add_handlers(api: FastAPI, public_url: str, router: APIRouter) -> None:
+    """Make every error of the application a problem answer."""
+
+    async def our_error(_request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, AuthError)  # noqa: S101 - registered for nothing else
+        return problem_of(exc, public_url)
+
+    async def refused(request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HTTPException)  # noqa: S101 - registered for nothing else
+        return _refusal(exc, request, router)
+
+    api.add_exception_handler(AuthError, our_error)
+    api.add_exception_handler(HTTPException, refused)
+    api.add_exception_handler(RequestValidationError, _invalid)
+    api.add_exception_handler(Exception, _unexpected)
+
+
+async def _invalid(_request: Request, exc: Exception) -> Response:
+    """Which parameter is wrong and how, never what was sent."""
+    assert isinstance(exc, RequestValidationError)  # noqa: S101 - registered for nothing else
+    faults = [f"{_known(error['loc'])}: {error['msg']}" for error in exc.errors()]
+    return problem("invalid_request", "; ".join(dict.fromkeys(faults)) or "The request cannot be used.")
+
+
+def _known(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in loc if part in _NAMES) or "request"
+
+
+def _refusal(exc: HTTPException, request: Request, router: APIRouter) -> Response:
+    """What the framework refuses: unknown paths, methods, unreadable bodies."""
+    if exc.status_code == 405:
+        allow = ", ".join(sorted(_methods(request, router)))
+        return problem("method_not_allowed", "Not with this method.", headers={"Allow": allow})
+    if exc.status_code == 404:
+        return problem("not_found", "There is nothing here.")
+    return problem("invalid_request", "The request cannot be read.")
+
+
+def _methods(request: Request, router: APIRouter) -> set[str]:
+    """What all routes on this path allow (RFC 9110 section 15.5.6); the framework names the first route's only."""
+    on_path = [route for route in router.routes if route.matches(request.scope)[0] != Match.NONE]
+    return set().union(*(getattr(route, "methods", None) or () for route in on_path))
+
+
+async def _unexpected(_request: Request, exc: Exception) -> Response:
+    log.error("an error in this program", exc_info=exc)
+    return problem("internal_error", "Something went wrong inside the service; nothing was lost.")

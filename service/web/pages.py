@@ -1,0 +1,77 @@
+"""The few pages a person sees: what happened and what next. No script, nothing from elsewhere, everything escaped."""
+
+import base64
+import hashlib
+from html import escape
+from typing import Final
+
+from starlette.responses import Response
+
+from service.domain.errors import AuthError
+
+_STYLE: Final = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:34em;margin:12vh auto;padding:0 1em;color:#1a1a1a;"
+    "background:#fafafa}h1{font-size:1.4em}code{font-size:1.6em;letter-spacing:.08em}"
+    "a.button{display:inline-block;padding:.6em 1.2em;border-radius:.4em;background:#0b57d0;color:#fff;"
+    "text-decoration:none}@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}"
+    "a{color:#8ab4f8}a.button{color:#fff}}"
+)
+_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_POLICY: Final = f"default-src 'none'; style-src 'sha256-{_HASH}'; frame-ancestors 'none'; base-uri 'none'"
+
+
+def page(title: str, *paragraphs: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A page. The paragraphs are HTML: whatever comes from outside must have gone through `text`."""
+    body = "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs)
+    html = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)} - pixir-auth</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
+        f"<body><h1>{escape(title)}</h1>{body}</body></html>"
+    )
+    sent = {"Content-Security-Policy": _POLICY, **(headers or {})}
+    return Response(html, status, headers=sent, media_type="text/html; charset=utf-8")
+
+
+def text(value: str) -> str:
+    """Anything as text inside HTML."""
+    return escape(value)
+
+
+def done(account: str, email: str | None, *, headers: dict[str, str]) -> Response:
+    """The login worked."""
+    who = f" as <b>{text(email)}</b>" if email else ""
+    return page(
+        "Logged in",
+        f"Account <b>{text(account)}</b> is logged in{who}.",
+        "You can close this page. Programs on this machine now get valid tokens from the service.",
+        headers=headers,
+    )
+
+
+def failed(error: AuthError, status: int) -> Response:
+    """The login did not work."""
+    headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
+    said = (text(error.detail), *(text(action) for action in error.next_actions))
+    return page("Login failed", *said, status=status, headers=headers)
+
+
+def confirm(account: str, href: str) -> Response:
+    """A link on another site led here: nothing starts until the person says so."""
+    return page(
+        "Log in?",
+        f"Another site asks to start a login for account <b>{text(account)}</b> on this machine.",
+        "Go on only if you meant to do that.",
+        f'<a class="button" href="{text(href)}">Log in</a>',
+    )
+
+
+def device(account: str, user_code: str, verification_uri: str, minutes: int, fallback: str | None) -> Response:
+    """The code to type at the issuer."""
+    why = "The browser login cannot be used here: the port it returns to is taken. " if fallback else ""
+    return page(
+        "Log in with a code",
+        f"{why}To log in account <b>{text(account)}</b>, open "
+        f'<a href="{text(verification_uri)}" rel="noreferrer">{text(verification_uri)}</a> and type this code:',
+        f"<code>{text(user_code)}</code>",
+        f"It is good for {minutes} minutes. Type it only if you started this login yourself.",
+    )

@@ -1,0 +1,93 @@
+"""The one table from error codes to HTTP status, and problem answers (RFC 9457). Never echoes what was sent."""
+
+import json
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from service.domain.errors import CODES, AuthError, Code, LoginRequired
+
+STATUS: Final[dict[Code, tuple[int, str]]] = {
+    "account_mismatch": (409, "Another account"),
+    "callback_port_unavailable": (503, "Callback port taken"),
+    "credential_unreadable": (500, "Stored login does not open"),
+    "cross_site": (403, "Asked by another site"),
+    "device_login_unavailable": (502, "No device login"),
+    "header_required": (403, "Not allowed"),
+    "host_not_allowed": (421, "Host not allowed"),
+    "internal_error": (500, "Error in this program"),
+    "invalid_answer": (502, "Issuer's answer not understood"),
+    "invalid_credential": (422, "Credential cannot be used"),
+    "invalid_request": (422, "Request cannot be used"),
+    "issuer_refused": (502, "Issuer refused"),
+    "issuer_unavailable": (503, "Issuer unavailable"),
+    "login_cancelled": (409, "Login ended"),
+    "login_denied": (400, "Login denied"),
+    "login_expired": (409, "Login expired"),
+    "login_mismatch": (400, "No such pending login"),
+    "login_replaced": (409, "Login replaced"),
+    "login_required": (409, "Login required"),
+    "method_not_allowed": (405, "Method not allowed"),
+    "not_found": (404, "Not found"),
+    "payload_too_large": (413, "Body too large"),
+    "store_unavailable": (503, "Store unavailable"),
+    "unknown_account": (404, "Unknown account"),
+    "unknown_login": (404, "Unknown login"),
+    "unknown_provider": (422, "Unknown provider"),
+    "unsupported_media_type": (415, "Unsupported media type"),
+}
+"""Status and title of every code."""
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+_DEFAULT_ACTIONS: Final[dict[Code, tuple[str, ...]]] = {
+    "invalid_request": ("See the OpenAPI document: pixir-auth openapi.",),
+    "unsupported_media_type": ("Send application/json.",),
+    "host_not_allowed": ("Use the address that the service prints at start, or set PIXIR_AUTH_ALLOWED_HOSTS.",),
+    "internal_error": ("See the log of the service.",),
+}
+
+
+def problem(
+    code: Code,
+    detail: str,
+    *,
+    next_actions: tuple[str, ...] = (),
+    headers: dict[str, str] | None = None,
+    **extras: object,
+) -> Response:
+    """A problem answer. extras: `account`, `retry_after`, `login_url`, `reason`; None ones are left out."""
+    status, title = STATUS[code]
+    body: dict[str, Any] = {
+        "type": f"urn:pixir-auth:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "next_actions": list(next_actions or _DEFAULT_ACTIONS.get(code, ())),
+        **{name: value for name, value in extras.items() if value is not None},
+    }
+    sent = dict(headers or {})
+    if (seconds := extras.get("retry_after")) is not None:
+        sent["Retry-After"] = str(seconds)
+    return Response(json.dumps(body), status, headers=sent, media_type=MEDIA_TYPE)
+
+
+def problem_of(error: AuthError, public_url: str) -> Response:
+    """The problem answer for an error of ours. `public_url`: where people reach the service."""
+    if not isinstance(error, LoginRequired):
+        return problem(error.code, error.detail, next_actions=error.next_actions, retry_after=error.retry_after)
+    query = "" if error.account == "default" else f"?account={error.account}"
+    login_url = f"{public_url}/login{query}"
+    option = "" if error.account == "default" else f" --account {error.account}"
+    return problem(
+        "login_required",
+        error.detail,
+        next_actions=(f"Open {login_url} in a browser.", f"Or run: pixir-auth login{option}"),
+        account=error.account,
+        login_url=login_url,
+        reason=error.reason,
+    )
+
+
+assert frozenset(STATUS) == CODES  # noqa: S101 - one table for all codes, checked at import

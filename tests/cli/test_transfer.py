@@ -1,0 +1,196 @@
+"""`import` and `export`: what comes in is passed on as it is, and no refresh token goes out."""
+
+import io
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.cli import transfer
+from service.cli.console import DONE, FAILED, LOGIN_REQUIRED, UNREACHABLE
+from service.domain.secret import Secret
+from service.oauth.claims import identity, unverified_claims
+from service.oauth.imports import read_credential
+
+from .conftest import Run, in_process_of_its_own
+from .fake import ACCESS, REFRESH, FakeService, Reply, api_key, problem, subscription
+
+CODEX = {"tokens": {"id_token": "a.b.c", "access_token": ACCESS, "refresh_token": REFRESH, "account_id": "acct-1"}}
+AUTH = "https://api.openai.com/auth"
+
+
+@pytest.fixture
+def auth_json(tmp_path: Path) -> Path:
+    file = tmp_path / "auth.json"
+    file.write_text(json.dumps(CODEX))
+    return file
+
+
+def test_file_is_handed_over(fake: FakeService, run: Run, auth_json: Path) -> None:
+    ran = run("import", str(auth_json), "--account", "work")
+    (asked,) = fake.sent("PUT", "/credential")
+    assert asked.query == {"account": "work"}
+    assert asked.body == auth_json.read_bytes()
+    assert (ran.code, ran.out) == (DONE, "")
+    assert "ada@example.com" in ran.err
+    assert "Use it nowhere else" in ran.err
+
+
+def test_stdin_is_handed_over(fake: FakeService) -> None:
+    ran = in_process_of_its_own("import", "-", stdin=json.dumps(CODEX).encode())
+    assert ran.code == DONE
+    assert fake.sent("PUT", "/credential")[0].json == CODEX
+
+
+def test_api_key_is_not_kept(fake: FakeService, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "key.json"
+    file.write_text('{"kind":"api_key","api_key":"sk-1"}')
+    ran = run("import", str(file))
+    assert "in memory only" in ran.err
+    assert "Use it nowhere else" not in ran.err
+
+
+@pytest.mark.parametrize("content", [b"", b"no json", b"[]", b'"text"', b"\xff\xfe", b"[" * 100_000])
+def test_what_is_no_json_object_is_not_sent(fake: FakeService, run: Run, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "auth.json"
+    file.write_bytes(content)
+    ran = run("import", str(file))
+    assert (ran.code, ran.out, ran.err) == (FAILED, "", "That is not a JSON object.\n")
+    assert not fake.requests
+
+
+def test_what_is_too_large_is_not_sent(
+    fake: FakeService, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "auth.json"
+    file.write_bytes(b" " * transfer.MAX_IMPORT + b"{}")
+    assert "larger than any credential" in run("import", str(file)).err
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(file.read_bytes())))
+    assert run("import", "-").code == FAILED
+    assert not fake.requests
+
+
+def test_file_that_cannot_be_read(fake: FakeService, run: Run, tmp_path: Path) -> None:
+    ran = run("import", str(tmp_path / "nothing.json"))
+    assert (ran.code, ran.out) == (FAILED, "")
+    assert "cannot be read (No such file or directory)" in ran.err
+
+
+def test_service_refuses_the_credential(fake: FakeService, run: Run, auth_json: Path) -> None:
+    fake.replies["PUT", "/credential"] = problem(422, "invalid_credential", "access_token is missing or empty.")
+    ran = run("import", str(auth_json))
+    assert ran.code == FAILED
+    assert "invalid_credential" in ran.err
+
+
+# -- export ------------------------------------------------------------------------------------------------------
+
+
+def exported(run: Run, form: str, *options: str) -> Any:
+    ran = run("export", "--format", form, *options)
+    assert ran.code == DONE, ran.err
+    return json.loads(ran.out)
+
+
+def test_codex_auth_json(fake: FakeService, run: Run) -> None:
+    document = exported(run, "codex")
+    id_token = document["tokens"].pop("id_token")
+    assert document == {
+        "auth_mode": "chatgpt",
+        "OPENAI_API_KEY": None,
+        "tokens": {"access_token": ACCESS, "refresh_token": "", "account_id": "acct-1"},
+        "last_refresh": "2029-12-31T23:00:00Z",
+    }
+    assert all(id_token.split("."))
+    assert len(id_token.split(".")) == 3
+    assert unverified_claims(Secret(id_token)) == {
+        "email": "ada@example.com",
+        "exp": 1893456000,
+        AUTH: {"chatgpt_account_id": "acct-1", "chatgpt_plan_type": "plus"},
+    }
+
+
+def test_codex_id_token_tells_what_the_access_token_claims(fake: FakeService, run: Run) -> None:
+    claimed = {"chatgpt_user_id": "user-1", "chatgpt_account_is_fedramp": True, "chatgpt_plan_type": "old"}
+    parts = [transfer._base64url(json.dumps(part).encode()) for part in ({"alg": "none"}, {AUTH: claimed})]
+    fake.access_token = ".".join([*parts, "c2ln"])
+    told = unverified_claims(Secret(exported(run, "codex")["tokens"]["id_token"]))
+    assert told[AUTH] == {**claimed, "chatgpt_plan_type": "plus", "chatgpt_account_id": "acct-1"}
+
+
+def test_codex_id_token_names_the_person_to_the_service_too(fake: FakeService, run: Run) -> None:
+    who = identity(Secret(exported(run, "codex")["tokens"]["id_token"]))
+    assert (who.account_id, who.email, who.plan) == ("acct-1", "ada@example.com", "plus")
+
+
+def test_pixir_auth_json(fake: FakeService, run: Run) -> None:
+    assert exported(run, "pixir", "--account", "default") == {
+        "kind": "subscription",
+        "access_token": ACCESS,
+        "refresh_token": "",
+        "expires_at": 1893456000000,
+        "account_id": "acct-1",
+        "obtained_at": "2029-12-31T23:00:00Z",
+    }
+
+
+def test_environment_lines_are_what_a_shell_reads(fake: FakeService, run: Run) -> None:
+    fake.access_token = "a'b $(touch /nowhere) \"c"
+    ran = run("export", "--format", "env")
+    script = f'{ran.out}\nprintf "%s\\n" "$OPENAI_ACCESS_TOKEN" "$OPENAI_ACCESS_TOKEN_EXPIRES_AT" "$CHATGPT_ACCOUNT_ID"'
+    read = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=10)
+    assert read.stdout.splitlines() == [fake.access_token, "2030-01-01T00:00:00Z", "acct-1"]
+
+
+def test_api_key_in_each_shape(fake: FakeService, run: Run) -> None:
+    fake.accounts["default"] = api_key("default")
+    assert exported(run, "codex") == {"auth_mode": "apikey", "OPENAI_API_KEY": ACCESS}
+    assert run("export", "--format", "env").out == f"export OPENAI_API_KEY={shlex.quote(ACCESS)}\n"
+    ran = run("export", "--format", "pixir")
+    assert (ran.code, ran.out) == (FAILED, "")
+    assert "--format env" in ran.err
+
+
+def test_nothing_known_but_the_token(fake: FakeService, run: Run) -> None:
+    fake.accounts["default"] = subscription("default", email=None, plan=None, account_id=None, expires_at=None)
+    assert run("export", "--format", "env").out == f"export OPENAI_ACCESS_TOKEN={ACCESS}\n"
+    assert exported(run, "pixir")["expires_at"] is None
+    assert unverified_claims(Secret(exported(run, "codex")["tokens"]["id_token"])) == {AUTH: {}}
+
+
+def test_instant_that_is_none(fake: FakeService, run: Run) -> None:
+    fake.accounts["default"] = subscription("default", expires_at="soon")
+    assert exported(run, "pixir")["expires_at"] is None
+
+
+@pytest.mark.parametrize("form", ["codex", "pixir", "env"])
+def test_nothing_is_exported_for_nobody(fake: FakeService, run: Run, form: str) -> None:
+    ran = run("export", "--format", form, "--account", "nobody")
+    assert (ran.code, ran.out) == (LOGIN_REQUIRED, "")
+
+
+def test_token_that_cannot_be_used(fake: FakeService, run: Run) -> None:
+    fake.replies["GET", "/token"] = Reply(body={"access_token": "two\nlines"})
+    assert run("export", "--format", "env").code == UNREACHABLE
+
+
+@pytest.mark.parametrize("form", ["codex", "pixir"])
+def test_what_is_exported_cannot_be_imported(fake: FakeService, run: Run, form: str) -> None:
+    """There is no refresh token in it: it is a copy of the token, not of the login."""
+    with pytest.raises(Exception, match="refresh_token is missing or empty"):
+        read_credential(exported(run, form), now=0)
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o600, False)])
+def test_file_that_others_may_read_is_told(fake: FakeService, tmp_path: Path, mode: int, warned: bool) -> None:
+    file = tmp_path / "auth.json"
+    file.touch(mode)
+    with file.open("wb") as out:
+        command = [sys.executable, "-m", "service", "export", "--format", "codex"]
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, check=True, timeout=30)
+    assert (b"others may read" in done.stderr) is warned
+    assert json.loads(file.read_text())["tokens"]["access_token"] == ACCESS

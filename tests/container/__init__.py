@@ -1,0 +1,1 @@
+"""The image and compose.yaml, on a real Docker engine."""

@@ -1,0 +1,40 @@
+"""The image of this tree, and containers of it that leave nothing behind."""
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from .engine import HARDENED, TAG, Service, build, docker
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Tag of the image of this tree."""
+    build(tmp_path_factory.mktemp("base"))
+    return TAG
+
+
+@pytest.fixture
+def volume() -> Iterator[str]:
+    """A volume of this test alone."""
+    name = f"pixir-auth-test-{uuid.uuid4().hex[:12]}"
+    docker("volume", "create", name)
+    yield name
+    docker("volume", "rm", "-f", name)
+
+
+@pytest.fixture
+def start(image: str, volume: str) -> Iterator[Callable[..., Service]]:
+    """Starts hardened containers of the service over the test's volume, and removes them."""
+    names: list[str] = []
+
+    def _start(*options: str) -> Service:
+        names.append(f"pixir-auth-test-{uuid.uuid4().hex[:12]}")
+        looks = ["--health-interval", "1s"]  # instead of the image's 10: these tests wait for the first one
+        docker("run", "-d", "--name", names[-1], "-v", f"{volume}:/data", *looks, *HARDENED, *options, image)
+        return Service(names[-1])
+
+    yield _start
+    for name in names:
+        docker("rm", "-f", "-v", name)

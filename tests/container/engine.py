@@ -1,0 +1,100 @@
+"""What these tests say to a Docker engine: building the image, one container of the service, and waiting."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+TAG = "pixir-auth:test"  # stays, so that the next build finds its layers
+PYTHON_IMAGE = "python:3.13-slim"
+LOGIN = {
+    "kind": "subscription",
+    "access_token": "access-of-the-container-test",
+    "refresh_token": "refresh-of-the-container-test",
+    "expires_at": "2099-01-01T00:00:00Z",
+    "account_id": "container-test",
+}
+HARDENED = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+
+
+def docker(*arguments: str, given: str | None = None, within: float = 60, check: bool = True) -> str:
+    """Standard output of one docker command. Raises AssertionError with what it said when it fails."""
+    done = subprocess.run(
+        ["docker", *arguments],
+        input=given or "",
+        env=os.environ | {"DOCKER_BUILDKIT": "0"},  # what builds without BuildKit builds with it too
+        capture_output=True,
+        text=True,
+        timeout=within,
+        check=False,
+    )
+    assert not check or done.returncode == 0, f"docker {arguments[0]}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
+    return done.stdout.strip()
+
+
+def until(holds: Callable[[], bool], what: str, within: float = 60) -> None:
+    """Wait for something to become true; fail, saying what did not."""
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, f"{what}: not within {within} s"
+        time.sleep(0.2)
+
+
+@dataclass(frozen=True)
+class Service:
+    """One running container of the service."""
+
+    name: str
+
+    def inspect(self, template: str) -> str:
+        return docker("inspect", "--format", template, self.name)
+
+    def wait_healthy(self) -> None:
+        def healthy() -> bool:
+            assert self.inspect("{{.State.Running}}") == "true", docker("logs", self.name, check=False)
+            return self.inspect("{{.State.Health.Status}}") == "healthy"
+
+        until(healthy, f"{self.name} healthy")
+
+    def execute(self, *command: str) -> str:
+        return docker("exec", self.name, *command)
+
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """One request from a second container that shares the network namespace, as an application beside it would."""
+        program = (
+            "import http.client, json, sys\n"
+            "method, path, body = json.load(sys.stdin)\n"
+            "c = http.client.HTTPConnection('localhost', 1455, timeout=20)\n"
+            "c.request(method, path, body and json.dumps(body), {'Content-Type': 'application/json'} if body else {})\n"
+            "a = c.getresponse()\n"
+            "print(json.dumps([a.status, a.read().decode()]))\n"
+        )
+        beside = ["run", "--rm", "-i", "--network", f"container:{self.name}", *HARDENED]
+        answer = docker(*beside, "--entrypoint", "python", TAG, "-c", program, given=json.dumps([method, path, body]))
+        status, text = json.loads(answer)
+        try:
+            return status, json.loads(text)
+        except ValueError:
+            return status, text
+
+
+def build(folder: Path) -> None:
+    """The image of this tree. Host network: pip in the build then reaches what pip on this machine reaches."""
+    base = _build_image(folder)
+    docker("build", "-t", TAG, "--network", "host", "--build-arg", f"BUILD_IMAGE={base}", str(ROOT), within=900)
+
+
+def _build_image(folder: Path) -> str:
+    """The base of the build stage: the stock one, with this machine's certificate authorities if pip needs them."""
+    certificates = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
+    if not certificates:
+        return PYTHON_IMAGE
+    (folder / "ca.crt").write_bytes(Path(certificates).read_bytes())
+    (folder / "Dockerfile").write_text(f"FROM {PYTHON_IMAGE}\nCOPY ca.crt /ca.crt\nENV PIP_CERT=/ca.crt\n")
+    docker("build", "-t", "pixir-auth-build-base:test", str(folder))
+    return "pixir-auth-build-base:test"

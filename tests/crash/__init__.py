@@ -1,0 +1,1 @@
+"""Death, stalls and broken disks, at every step of a refresh, on real processes."""

@@ -1,0 +1,1 @@
+"""The issuer adapter against real sockets, and against everything that can go wrong on them."""

@@ -1,0 +1,531 @@
+"""What must not be taken out of the refresh, as edits that take it out, and the test that notices each.
+
+An edit is exact: its old text has to occur once in the file, else the table is out of date and says so.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+REFRESHER: Final = "broker/refresher.py"
+BROKER: Final = "broker/broker.py"
+CREDENTIAL: Final = "domain/credential.py"
+DECIDE: Final = "domain/decide.py"
+BACKOFF: Final = "domain/backoff.py"
+STORE: Final = "store/credentials.py"
+SQLITE: Final = "store/sqlite.py"
+OWNER: Final = "store/owner.py"
+VAULT: Final = "store/vault.py"
+ANSWERS: Final = "oauth/answers.py"
+ISSUER: Final = "issuer.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """In a file of `service/`, new text in the place of old."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A weaker program, and the node id (below `tests/`) of the test that fails on it."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    killer: str
+
+
+def mutant(name: str, file: str, old: str, new: str, *, killer: str) -> Mutant:
+    """A mutant of one edit."""
+    return Mutant(name, (Edit(file, old, new),), killer)
+
+
+# -- the five that have a name ---------------------------------------------------------------------------------------
+
+NAMED: Final = (
+    mutant(
+        "I7: no re-read on invalid_grant",
+        REFRESHER,
+        "if not await self._store.settle(claim, after):",
+        "held = await self._store.load(claim.account)\n"
+        "        believed = replace(held or claim, state=after.state, reason=after.reason)\n"
+        "        if held and not await self._store.settle(held, believed):",
+        killer="broker/test_refresh.py::test_a_refusal_after_somebody_else_has_moved_the_row_on_is_no_refusal",
+    ),
+    mutant(
+        "I6: commit on lease instead of generation",
+        STORE,
+        "if not late:",
+        "if before:",
+        killer="store/test_settle.py::test_a_late_pair_is_stored_without_owning_the_attempt[sqlite-another attempt]",
+    ),
+    Mutant(
+        "I2: send before intent",
+        (
+            Edit(
+                REFRESHER,
+                "claim = await self._store.claim(credential, attempt)",
+                "claim: Credential | None = claimed(credential, attempt)",
+            ),
+            Edit(REFRESHER, "held = await self._store.load(claim.account)", "held = claim"),
+            Edit(
+                REFRESHER,
+                "after = self._after(claim, classify(",
+                "await self._store.claim(given_back(claim), attempt)\n        after = self._after(claim, classify(",
+            ),
+        ),
+        "broker/test_refresh.py::test_the_intent_is_in_the_database_before_the_issuer_sees_anything",
+    ),
+    mutant(
+        "I5: no shield",
+        BROKER,
+        "done, _ = await asyncio.wait({flight}, timeout=min(left, _GLANCE))",
+        "done = set(await asyncio.wait_for(asyncio.gather(flight, return_exceptions=True), left)) or {flight}",
+        killer="broker/test_refresh.py::test_callers_who_leave_do_not_end_the_refresh",
+    ),
+    mutant(
+        "I3: no re-check before send",
+        REFRESHER,
+        "if held is None or held.attempt != attempt or claim.refresh_token is None or stale:",
+        "if claim.refresh_token is None:",
+        killer="broker/test_refresh.py::test_a_claim_that_has_grown_old_is_given_back_unsent",
+    ),
+)
+
+# -- the claim -------------------------------------------------------------------------------------------------------
+
+CLAIM: Final = (
+    mutant(
+        "I1: a claim beside another",
+        STORE,
+        "        col(_C.attempt_id) == (before.attempt.attempt_id if before.attempt else None),\n"
+        "        col(_C.sends) == before.sends,\n",
+        "",
+        killer="store/test_claim.py::test_one_of_many_claims_wins[sqlite]",
+    ),
+    mutant(
+        "I1: a claim on another token of the same generation",
+        STORE,
+        "col(_C.refresh_fingerprint) == (self._vault.fingerprint(token) if token else None),",
+        "",
+        killer="store/test_claim.py::test_a_claim_on_what_is_not_in_the_row_is_refused[sqlite-refresh_token]",
+    ),
+    mutant(
+        "I1: a claim on an older generation",
+        STORE,
+        "        col(_C.generation) == before.generation,\n",
+        "",
+        killer="store/test_claim.py::test_a_claim_on_an_older_generation_of_the_same_token_is_refused[sqlite]",
+    ),
+    mutant(
+        "I1: a claim that missed an outcome",
+        STORE,
+        "        col(_C.failures) == before.failures,\n",
+        "",
+        killer="store/test_claim.py::"
+        "test_a_claim_that_missed_the_outcome_of_another_attempt_is_refused[sqlite-_put_off]",
+    ),
+    mutant(
+        "I1: sends are not counted",
+        CREDENTIAL,
+        "attempt=attempt, sends=credential.sends + 1)",
+        "attempt=attempt)",
+        killer="broker/test_refresh.py::test_a_lost_answer_is_retried_once_when_the_first_request_is_over_and_no_more",
+    ),
+    mutant(
+        "I1: two accounts with one login",
+        STORE,
+        "if connection.scalar(others):",
+        "if connection.scalar(others) is None:",
+        killer="broker/test_trouble.py::test_two_accounts_cannot_hold_one_login",
+    ),
+    mutant(
+        "I1: the file that a login began with is taken for a new login",
+        STORE,
+        "token in (row.refresh_fingerprint, row.first_fingerprint)",
+        "token == row.refresh_fingerprint",
+        killer="broker/test_trouble.py::test_the_file_that_a_login_began_with_does_not_bring_back_its_spent_token",
+    ),
+    mutant(
+        "I3: no look whether the claim still stands",
+        REFRESHER,
+        "held is None or held.attempt != attempt or ",
+        "",
+        killer="broker/test_overtaken.py::test_a_claim_that_somebody_has_cleared_meanwhile_is_not_sent",
+    ),
+    Mutant(
+        "I3: claim first, then wait for room to send",
+        (
+            Edit(
+                REFRESHER,
+                "async with self._issuer.slot():\n            attempt =",
+                "if credential:\n            attempt =",
+            ),
+            Edit(
+                REFRESHER,
+                "            await self._exchange(claim, attempt, begun, self._seams.boot())",
+                "            async with self._issuer.slot():\n"
+                "                await self._exchange(claim, attempt, begun, self._seams.boot())",
+            ),
+        ),
+        "broker/test_overtaken.py::test_nothing_is_claimed_before_there_is_room_to_send_it",
+    ),
+)
+
+# -- the outcome -----------------------------------------------------------------------------------------------------
+
+OUTCOME: Final = (
+    mutant(
+        "I6: one try to store the pair",
+        REFRESHER,
+        "while (stored := await self._try_to_store(claim, after)) is None:",
+        "if (stored := await self._try_to_store(claim, after)) is None:",
+        killer="broker/test_refresh.py::test_a_token_given_by_the_issuer_is_served_while_the_database_does_not_take_it",
+    ),
+    mutant(
+        "I6: a pair that is not stored yet is not served",
+        BROKER,
+        "if unsaved is None or not _is_successor(unsaved, credential):",
+        "if True:",
+        killer="broker/test_overtaken.py::test_a_pair_that_the_database_does_not_take_counts_at_once",
+    ),
+    mutant(
+        "I6: a pair that is not stored yet overrules a logout",
+        BROKER,
+        'if stored is None or stored.state == "logged_out" or stored.login_id != unsaved.login_id:\n'
+        "        return False\n"
+        "    return stored.generation == unsaved.generation - 1",
+        "return True",
+        killer="broker/test_trouble.py::test_a_logout_is_not_overruled_by_a_pair_that_could_not_be_stored",
+    ),
+    mutant(
+        "I6: a late pair over a logout",
+        STORE,
+        '        col(_C.state) != "logged_out",\n'
+        "            col(_C.refresh_fingerprint) == (self._vault.fingerprint(token) if token else None),",
+        "",
+        killer="store/test_settle.py::test_a_late_writer_loses_against_a_logout[sqlite]",
+    ),
+    mutant(
+        "I6: the late pair of a replaced login lives on at the issuer",
+        REFRESHER,
+        "await self.revoke(claim.provider, after.refresh_token)",
+        "return",
+        killer="broker/test_refresh.py::test_a_login_made_meanwhile_is_untouched_and_the_late_token_is_revoked",
+    ),
+    mutant(
+        "I6: a late pair ends the login that moved on",
+        REFRESHER,
+        "if not same_login and after.refresh_token is not None:",
+        "if after.refresh_token is not None:",
+        killer="broker/test_overtaken.py::test_a_pair_whose_login_has_moved_on_without_it_is_not_revoked",
+    ),
+    mutant(
+        "I7: a refusal erases the token",
+        CREDENTIAL,
+        'return replace(credential, state="dead", reason=final, attempt=None,',
+        'return replace(credential, state="dead", reason=final, attempt=None, refresh_token=None,',
+        killer="domain/test_credential.py::test_no_outcome_loses_a_refresh_token",
+    ),
+    mutant(
+        "an answer without a refresh token erases the old one",
+        CREDENTIAL,
+        "refresh_token=tokens.refresh_token or credential.refresh_token,",
+        "refresh_token=tokens.refresh_token,",
+        killer="domain/test_credential.py::test_without_a_new_refresh_token_the_old_one_is_kept[absent]",
+    ),
+    mutant(
+        "a life counts from after the answer",
+        CREDENTIAL,
+        "expires_at=sent_at + lifetime,",
+        "expires_at=now + lifetime,",
+        killer="domain/test_credential.py::test_a_life_counts_from_before_the_request_was_sent",
+    ),
+    mutant(
+        "tokens of another account are served",
+        CREDENTIAL,
+        'fault = "account_mismatch" if foreign else tokens.fault',
+        "foreign, fault = False, tokens.fault",
+        killer="broker/test_refresh.py::test_tokens_of_another_account_are_kept_and_never_served",
+    ),
+    mutant(
+        "nothing is saved from a damaged answer",
+        ANSWERS,
+        'if "refresh_token" in found else',
+        "if not found else",
+        killer="broker/test_refresh.py::test_damaged_answers_give_up_a_whole_refresh_token",
+    ),
+    mutant(
+        "any 400 ends a login",
+        ANSWERS,
+        "if code in DEAD and answer.status in (400, 401, 403):\n        return Refused(DEAD[code], code)",
+        "if answer.status in (400, 401, 403):\n        return Refused('refresh_token_revoked', code or '')",
+        killer="broker/test_refresh.py::test_a_refused_configuration_keeps_the_login_and_asks_slowly",
+    ),
+)
+
+# -- when nobody can know --------------------------------------------------------------------------------------------
+
+UNKNOWN: Final = (
+    mutant(
+        "a server error counts as not sent",
+        ANSWERS,
+        'return Unknown(f"http_{answer.status}")',
+        'return Later(f"http_{answer.status}")',
+        killer="broker/test_refresh.py::test_an_uncertain_refresh_waits_until_the_token_is_about_to_expire",
+    ),
+    mutant(
+        "an answer that does not come counts as not sent",
+        ISSUER,
+        "return NoAnswer(error) if self.sent or self.status else NotSent(error)",
+        "return NotSent(error)",
+        killer="issuer/test_issuer_outcomes.py::test_what_is_broken_off_is_no_answer[RST]",
+    ),
+    mutant(
+        "an unclear outcome is retried at once",
+        DECIDE,
+        "return now >= credential.expires_at - last_chance(credential)",
+        "return True",
+        killer="broker/test_overtaken.py::test_an_unclear_outcome_is_not_tried_again_while_the_token_is_good",
+    ),
+    mutant(
+        "no quarantine",
+        REFRESHER,
+        "QUARANTINE: Final = 10.0",
+        "QUARANTINE: Final = 0.0",
+        killer="broker/test_refresh.py::test_a_lost_answer_is_retried_once_when_the_first_request_is_over_and_no_more",
+    ),
+    mutant(
+        "no quarantine after a dead owner",
+        REFRESHER,
+        '"owner_died", now=now, until=over)',
+        '"owner_died", now=now, until=now)',
+        killer="broker/test_overtaken.py::test_the_request_of_a_dead_owner_is_not_repeated_before_it_is_surely_over",
+    ),
+    mutant(
+        "a dead owner's call is taken to be over when he is",
+        REFRESHER,
+        "over = max(now, attempt.started_at + CLAIM_FRESH + self._call_limit) + QUARANTINE",
+        "over = now + QUARANTINE",
+        killer="broker/test_overtaken.py::test_the_request_of_a_dead_owner_is_not_repeated_before_it_is_surely_over",
+    ),
+    mutant(
+        "a second unclear outcome is retried too",
+        CREDENTIAL,
+        "if credential.sends > 1:",
+        "if credential.sends > 9:",
+        killer="domain/test_credential.py::test_the_second_unknown_outcome_ends_the_login",
+    ),
+    mutant(
+        "a flight that breaks off after sending has sent nothing",
+        REFRESHER,
+        "self._unwritten[claim.account] = attempt, interrupted\n",
+        "del interrupted\n",
+        killer="broker/test_overtaken.py::test_a_flight_that_breaks_off_after_sending_leaves_an_unknown_outcome",
+    ),
+    mutant(
+        "an outcome that could not be written is forgotten",
+        REFRESHER,
+        "if ours == attempt:",
+        "if ours is None:",
+        killer="broker/test_trouble.py::test_an_outcome_that_could_not_be_written_is_written_later_as_what_it_was",
+    ),
+    mutant(
+        "I8: who is stopped counts as dead",
+        OWNER,
+        "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "        except OSError:\n"
+        "            return False\n",
+        "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "        except OSError:\n"
+        "            return True\n",
+        killer="store/test_owner.py::test_who_is_stopped_is_not_dead",
+    ),
+)
+
+# -- callers, pauses, the way out ------------------------------------------------------------------------------------
+
+MANNERS: Final = (
+    mutant(
+        "I5: who leaves ends the reading for all",
+        BROKER,
+        "done, _ = await asyncio.wait({reading}, timeout=_READ_PATIENCE)",
+        "done = {await asyncio.wait_for(reading, _READ_PATIENCE)}",
+        killer="broker/test_overtaken.py::test_a_caller_who_leaves_does_not_end_the_reading_for_others",
+    ),
+    mutant(
+        "I5: a stop does not wait for what was sent",
+        REFRESHER,
+        "while self._flights:\n            await asyncio.wait(self._flights.values())",
+        "return",
+        killer="broker/test_overtaken.py::test_a_stop_waits_for_what_was_sent",
+    ),
+    mutant(
+        "memory is not asked whether it is old",
+        BROKER,
+        "account in self._refresher.unsaved or kept.version != self._store.version():",
+        "account in self._refresher.unsaved:",
+        killer="web/test_warm.py::test_a_logout_elsewhere_is_seen_at_once",
+    ),
+    mutant(
+        "no floor under what callers ask for",
+        DECIDE,
+        "return last is not None and 0 <= now - last < policy.floor",
+        "return last is None",
+        killer="web/test_token_refresh.py::test_inside_the_floor_the_present_token_comes_with_a_warning",
+    ),
+    mutant(
+        "a clock set back pauses for as long as it was set",
+        DECIDE,
+        "0 < until - now <= LONGEST else None",
+        "0 < until - now else None",
+        killer="broker/test_trouble.py::test_a_clock_set_back_neither_pauses_nor_rests_an_account_for_long",
+    ),
+    mutant(
+        "no jitter",
+        BACKOFF,
+        "(0.5 + jitter / 2)",
+        "1.0",
+        killer="domain/test_backoff.py::test_jitter_takes_off_up_to_half[0]",
+    ),
+    mutant(
+        "whoever the issuer sends away comes back with all the others",
+        BACKOFF,
+        "(1 + jitter / 10)",
+        "1.0",
+        killer="domain/test_backoff.py::test_callers_sent_away_together_do_not_come_back_together",
+    ),
+    mutant(
+        "Retry-After without a cap",
+        BACKOFF,
+        "min(at_least, RETRY_AFTER_CAP)",
+        "at_least",
+        killer="domain/test_backoff.py::test_no_pause_of_ours_is_longer_than_the_longest",
+    ),
+    mutant(
+        "as many calls at once as there are accounts",
+        ISSUER,
+        "asyncio.Semaphore(_CALLS)",
+        "asyncio.Semaphore(_CALLS * 1000)",
+        killer="issuer/test_issuer_connection.py::test_no_more_than_32_calls_at_a_time",
+    ),
+    mutant(
+        "I4: redirects are followed",
+        ISSUER,
+        "follow_redirects=False",
+        "follow_redirects=True",
+        killer="issuer/test_issuer_outcomes.py::test_a_redirect_is_an_answer_and_its_target_gets_nothing[307]",
+    ),
+    mutant(
+        "I4: bytes linger in the kernel",
+        ISSUER,
+        "options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _LINGER_MS))",
+        "pass",
+        killer="issuer/test_issuer_connection.py::test_the_kernel_gives_up_on_bytes_that_nobody_acknowledges",
+    ),
+)
+
+# -- at rest ---------------------------------------------------------------------------------------------------------
+
+REST: Final = (
+    mutant(
+        "I2: commits are told before they are durable",
+        SQLITE,
+        '"synchronous = FULL",',
+        '"synchronous = NORMAL",',
+        killer="power/test_power_loss.py::test_nothing_that_was_acknowledged_is_lost[1]",
+    ),
+    mutant(
+        "a rollback journal in the place of the log",
+        SQLITE,
+        '_WAL = "journal_mode = WAL"',
+        '_WAL = "journal_mode = DELETE"',
+        killer="store/test_sqlite.py::test_every_pooled_connection_is_durable_and_careful",
+    ),
+    mutant(
+        "whoever will write begins as a reader",
+        SQLITE,
+        'WRITE = {"sqlite_begin": "IMMEDIATE"}',
+        'WRITE = {"sqlite_begin": "DEFERRED"}',
+        killer="store/test_sqlite.py::test_a_second_writer_waits_its_turn[install]",
+    ),
+    mutant(
+        "an older token opens beside a newer generation",
+        VAULT,
+        "+ self.generation.to_bytes(8)",
+        "",
+        killer="store/test_vault.py::test_a_value_that_was_moved_is_refused[newer generation]",
+    ),
+    mutant(
+        "generations begin anew with a login",
+        STORE,
+        "generation=stored.generation + 1 if stored else 1)",
+        "generation=1)",
+        killer="store/test_install.py::test_generations_go_on_after_a_logout[sqlite]",
+    ),
+)
+
+# -- what is elsewhere, stopped, or came back from a backup ------------------------------------------------------------
+
+APART: Final = (
+    mutant(
+        "I9: a restored copy is like any other",
+        STORE,
+        "if found.generation >= highest:",
+        "if True:",
+        killer="broker/test_apart.py::test_a_restored_copy_is_not_refreshed",
+    ),
+    mutant(
+        "I9: what has moved on meanwhile is taken for restored",
+        STORE,
+        "if now is None or now.login_id != found.login_id or now.generation >= highest:",
+        "if now is None:",
+        killer="broker/test_apart.py::test_a_row_that_moves_on_while_it_is_judged_is_not_taken_for_an_old_one",
+    ),
+    mutant(
+        "I8: an owner elsewhere is taken for dead",
+        OWNER,
+        'return "dead" if self._all_here else "unknown"',
+        'return "dead"',
+        killer="broker/test_far.py::test_an_owner_elsewhere_who_stays_silent_leaves_it_uncertain",
+    ),
+    mutant(
+        "I8: the retry after an owner elsewhere does not wait for the end of the token",
+        REFRESHER,
+        "late = max(now, credential.expires_at) + QUARANTINE",
+        "late = over",
+        killer="broker/test_far.py::test_he_may_live_so_the_retry_waits_until_the_token_has_ended",
+    ),
+    mutant(
+        "I3: who wakes after his time begins to send",
+        ISSUER,
+        "if self._boot() > self.deadline:",
+        "if False:",
+        killer="issuer/test_issuer_stopped.py::test_a_process_that_wakes_after_its_time_limit_does_not_begin_to_send",
+    ),
+    mutant(
+        "I4: who wakes after his time has half a second for his answer",
+        ISSUER,
+        "_LAST_LOOK + min(max(0.0, self._boot() - deadline), self._timeout)",
+        "_LAST_LOOK",
+        killer="simulation/test_found.py::test_what_a_stopped_process_sends_on_waking_gets_time_for_its_answer",
+    ),
+    mutant(
+        "a rescue file is not looked for",
+        REFRESHER,
+        "if after is not None and not await self._recovered():",
+        "if after is not None:",
+        killer="broker/test_apart.py::test_who_finds_a_dead_owners_claim_looks_for_a_rescue_file_first",
+    ),
+    mutant(
+        "a token does not age while its clock is set back",
+        BROKER,
+        "return aged if now < credential.expires_at <= aged else now",
+        "return now",
+        killer="broker/test_far.py::test_a_token_that_was_seen_to_age_is_not_served_beyond_its_age[-10]",
+    ),
+)
+
+MUTANTS: Final = (*NAMED, *CLAIM, *OUTCOME, *UNKNOWN, *MANNERS, *REST, *APART)

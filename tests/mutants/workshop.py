@@ -1,0 +1,67 @@
+"""Copies of this project in a temporary folder, mutated or not, and what a test says of them.
+
+A copy holds `service/`, `tests/` and `pyproject.toml`; pytest runs in it, in a process of its own, and imports from it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.mutants.table import Edit
+
+ROOT = Path(__file__).parents[2]
+
+_TIME = 300
+"""Seconds that the tests of one copy may take: one that hangs is not killed, it is unclear."""
+
+
+class OutOfDate(Exception):
+    """A text that a mutant replaces does not occur exactly once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What pytest said: its exit code (0: all passed, 1: some failed) and its output."""
+
+    code: int
+    output: str
+
+
+def edited(text: str, edit: Edit) -> str:
+    """The text with the edit made. Raises OutOfDate."""
+    if (found := text.count(edit.old)) != 1:
+        raise OutOfDate(f"service/{edit.file} holds this {found} times, not once:\n{edit.old}")
+    return text.replace(edit.old, edit.new)
+
+
+def copied(source: Path, folder: Path, edits: Iterable[Edit] = ()) -> Path:
+    """A copy of the project, or of a copy of it, with some edits. Raises OutOfDate."""
+    for name in ("service", "tests"):
+        shutil.copytree(source / name, folder / name)
+    shutil.copy2(source / "pyproject.toml", folder)
+    for edit in edits:
+        path = folder / "service" / edit.file
+        path.write_text(edited(path.read_text(), edit))
+        for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
+            compiled.unlink()
+    return folder
+
+
+def run(copy: Path, tests: Iterable[str]) -> Verdict:
+    """Run tests, by node ids below `tests/`, in a copy."""
+    nodes = [f"tests/{test}" for test in tests]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV", "CI"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no", "--tb=line", *nodes],
+        cwd=copy,
+        env=plain,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_TIME,
+    )
+    return Verdict(done.returncode, done.stdout + done.stderr)

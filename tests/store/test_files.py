@@ -1,0 +1,299 @@
+"""Files that only we may read: 0600 and 0700 from birth, never through somebody else's hands."""
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.domain.errors import StoreUnavailable
+from service.store.files import UnsafePath, create_private, private_file, private_folder, read_private
+from service.store.owner import Owners
+
+from .samples import bare, credential, open_store
+
+SOMEBODY_ELSE = 65534
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    """A umask that forbids nothing."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def mode(path: Path) -> str:
+    """What `ls` shows."""
+    return stat.filemode(path.lstat().st_mode)
+
+
+def modes(folder: Path) -> dict[str, str]:
+    """Of everything below a folder."""
+    return {str(path.relative_to(folder)): mode(path) for path in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.usefixtures("open_umask")
+async def test_every_file_is_ours_alone_whatever_the_umask(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:{tmp_path / 'data' / 'x.db'}")
+    owners = Owners(tmp_path / "data" / "owners")
+    await store.install(credential())
+    create_private(tmp_path / "data" / "encryption.key", b"key")
+    assert modes(tmp_path) == {
+        "data": "drwx------",
+        "data/encryption.key": "-rw-------",
+        "data/owners": "drwx------",
+        f"data/owners/{bare(owners.present())}.lock": "-rw-------",
+        "data/x.db": "-rw-------",
+        "data/x.db-shm": "-rw-------",
+        "data/x.db-wal": "-rw-------",
+    }
+    owners.close()
+    await store.close()
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_folders_made_on_the_way_are_closed_to_others(tmp_path: Path) -> None:
+    private_folder(tmp_path / "local" / "share" / "pixir-auth")
+    assert set(modes(tmp_path).values()) == {"drwx------"}
+
+
+async def test_a_database_opened_to_others_is_closed_again(tmp_path: Path) -> None:
+    address = f"sqlite:{tmp_path / 'data' / 'x.db'}"
+    await open_store(address).close()
+    (tmp_path / "data" / "x.db").chmod(0o666)
+    store = open_store(address)
+    assert modes(tmp_path) == {
+        "data": "drwx------",
+        "data/x.db": "-rw-------",
+        "data/x.db-shm": "-rw-------",
+        "data/x.db-wal": "-rw-------",
+    }
+    await store.close()
+
+
+@pytest.mark.parametrize("loose", [0o777, 0o720, 0o702, 0o1777])
+def test_a_folder_that_others_can_write_to_is_refused_and_left_as_it_is(tmp_path: Path, loose: int) -> None:
+    """They could have put something in already, and it may be more than our folder."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    folder.chmod(loose)
+    with pytest.raises(UnsafePath, match="can be written to by others"):
+        open_store(f"sqlite:{folder / 'x.db'}")
+    assert list(folder.iterdir()) == []
+    assert stat.S_IMODE(folder.stat().st_mode) == loose
+
+
+@pytest.mark.parametrize("readable", [0o755, 0o750, 0o701])
+def test_a_folder_that_others_can_only_read_is_used_as_it_is(tmp_path: Path, readable: int) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    folder.chmod(readable)
+    private_folder(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == readable
+
+
+def test_a_mode_that_is_closer_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.touch(0o400)
+    private_file(path)
+    assert mode(path) == "-r--------"
+
+
+def test_what_is_in_a_file_stays_there(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"content")
+    private_file(path)
+    assert path.read_bytes() == b"content"
+
+
+# -- what somebody else may have prepared --------------------------------------------------------------------------
+
+
+def a_link(path: Path, target: Path) -> None:
+    path.symlink_to(target)
+
+
+def a_dangling_link(path: Path, target: Path) -> None:
+    path.symlink_to(target.with_name("nowhere"))
+
+
+def a_pipe(path: Path, target: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_folder(path: Path, target: Path) -> None:
+    path.mkdir()
+
+
+def somebody_elses_file(path: Path, target: Path) -> None:
+    path.write_bytes(b"prepared")
+    os.chown(path, SOMEBODY_ELSE, SOMEBODY_ELSE)
+
+
+Trap = Callable[[Path, Path], None]
+TRAPS = [a_link, a_dangling_link, a_pipe, a_folder, pytest.param(somebody_elses_file, marks=as_root)]
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """A file of the user's that nobody may touch."""
+    path = tmp_path / "target"
+    path.write_bytes(b"precious")
+    path.chmod(0o644)
+    return path
+
+
+@pytest.mark.usefixtures("nothing_hangs")
+@pytest.mark.parametrize("trap", TRAPS)
+def test_a_prepared_database_is_refused(tmp_path: Path, target: Path, trap: Trap) -> None:
+    (tmp_path / "data").mkdir(0o700)
+    path = tmp_path / "data" / "x.db"
+    trap(path, target)
+    before = os.lstat(path)
+    with pytest.raises(UnsafePath, match=r"x\.db"):
+        open_store(f"sqlite:{path}")
+    assert os.lstat(path) == before
+    assert (target.read_bytes(), mode(target)) == (b"precious", "-rw-r--r--")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["data", "target"]
+
+
+@pytest.mark.parametrize("trap", [a_link, pytest.param(somebody_elses_file, marks=as_root)])
+def test_a_prepared_data_folder_is_refused(tmp_path: Path, target: Path, trap: Trap) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(0o755)
+    path = tmp_path / "data"
+    if trap is a_link:
+        path.symlink_to(elsewhere)
+    else:
+        path.mkdir(0o777)
+        os.chown(path, SOMEBODY_ELSE, SOMEBODY_ELSE)
+    with pytest.raises(UnsafePath, match="data"):
+        open_store(f"sqlite:{path / 'x.db'}")
+    assert mode(elsewhere) == "drwxr-xr-x"
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.usefixtures("nothing_hangs")
+@pytest.mark.parametrize("trap", [a_dangling_link, a_pipe], ids=["dangling link", "pipe"])
+def test_a_data_folder_that_is_no_folder_is_an_error(tmp_path: Path, target: Path, trap: Trap) -> None:
+    trap(tmp_path / "data", target)
+    with pytest.raises((UnsafePath, FileExistsError)):
+        open_store(f"sqlite:{tmp_path / 'data' / 'x.db'}")
+
+
+@pytest.mark.usefixtures("nothing_hangs")
+@pytest.mark.parametrize("trap", TRAPS)
+def test_a_prepared_private_file_is_not_read(tmp_path: Path, target: Path, trap: Trap) -> None:
+    path = tmp_path / "x"
+    target.chmod(0o600)  # it could be read, if it were asked for by its own name
+    trap(path, target)
+    with pytest.raises((UnsafePath, OSError)):
+        read_private(path)
+    assert target.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("loose", [0o644, 0o640, 0o604, 0o660, 0o601])
+def test_a_file_open_to_others_is_not_read(tmp_path: Path, loose: int) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"secret")
+    path.chmod(loose)
+    with pytest.raises(UnsafePath, match="0600 or 0400"):
+        read_private(path)
+    assert read_private(path, strict=False) == b"secret"
+
+
+@pytest.mark.parametrize("closed", [0o600, 0o400])
+def test_a_closed_file_is_read(tmp_path: Path, closed: int) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"secret")
+    path.chmod(closed)
+    assert read_private(path) == b"secret"
+
+
+@pytest.mark.usefixtures("nothing_hangs")
+def test_where_it_is_allowed_a_link_is_followed_and_a_pipe_is_not_waited_for(tmp_path: Path, target: Path) -> None:
+    """Orchestrators mount secrets as links; nothing makes it right to hang."""
+    a_link(tmp_path / "link", target)
+    assert read_private(tmp_path / "link", strict=False) == b"precious"
+    a_pipe(tmp_path / "pipe", target)
+    with pytest.raises(UnsafePath, match="not a regular file"):
+        read_private(tmp_path / "pipe", strict=False)
+
+
+# -- all or nothing ------------------------------------------------------------------------------------------------
+
+
+def test_a_new_file_is_whole_closed_and_alone(tmp_path: Path) -> None:
+    assert create_private(tmp_path / "x", b"content")
+    assert (tmp_path / "x").read_bytes() == b"content"
+    assert modes(tmp_path) == {"x": "-rw-------"}
+
+
+def test_a_file_that_is_there_already_wins(tmp_path: Path) -> None:
+    assert create_private(tmp_path / "x", b"first")
+    assert not create_private(tmp_path / "x", b"second")
+    assert (tmp_path / "x").read_bytes() == b"first"
+    assert modes(tmp_path) == {"x": "-rw-------"}
+
+
+def test_a_prepared_place_is_not_written_through(tmp_path: Path, target: Path) -> None:
+    (tmp_path / "x").symlink_to(target)
+    assert not create_private(tmp_path / "x", b"secret")
+    assert target.read_bytes() == b"precious"
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="x"):
+        create_private(tmp_path / "missing" / "x", b"secret")
+    assert modes(tmp_path) == {}
+
+
+def test_a_draft_left_by_a_crash_does_not_stop_the_next_start(tmp_path: Path) -> None:
+    """Process numbers come again, in a container at every start: a name made of them would be in the way for ever."""
+    (tmp_path / f"x.{os.getpid()}.new").write_bytes(b"half of")
+    assert create_private(tmp_path / "x", b"content")
+    assert (tmp_path / "x").read_bytes() == b"content"
+
+
+# -- SQLite's own files --------------------------------------------------------------------------------------------
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+async def test_a_log_prepared_as_a_link_is_not_written_through(tmp_path: Path, target: Path) -> None:
+    address = f"sqlite:{tmp_path / 'data' / 'x.db'}"
+    await open_store(address).close()
+    (tmp_path / "data" / "x.db-wal").symlink_to(target)
+    with pytest.raises(StoreUnavailable):
+        open_store(address)
+    assert content(target) == b"precious"
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process may not write."""
+    script = (
+        "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('UPDATE credential SET failures = 8')"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
+    return "database is locked" in ended.stderr
+
+
+async def test_the_database_is_not_opened_beside_sqlite(tmp_path: Path) -> None:
+    """Closing any other descriptor of the file would drop SQLite's locks (howtocorrupt, section 2.2)."""
+    path = tmp_path / "data" / "x.db"
+    store = open_store(f"sqlite:{path}")
+    with store._backend.writing() as connection:
+        connection.exec_driver_sql("UPDATE credential SET failures = 7")
+        private_folder(path.parent)
+        private_file(path)
+        assert is_locked(path)
+    assert not is_locked(path)
+    await store.close()

@@ -1,0 +1,112 @@
+"""What holds for every answer, and the shapes that answers have: the contract as assertions."""
+
+import asyncio
+import re
+from typing import Any
+
+import httpx
+
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+"""RFC 3339, UTC."""
+
+PROBLEM = {"type", "title", "status", "detail", "code", "next_actions"}
+EXTRAS = {"account", "retry_after", "login_url", "reason"}
+
+LOGIN = {"id", "account", "provider", "flow", "state", "expires_at", "expires_in", "fallback"}
+BROWSER_LOGIN = LOGIN | {"authorize_url"}
+DEVICE_LOGIN = LOGIN | {"user_code", "verification_uri", "verification_uri_complete", "interval"}
+TOKEN = {"access_token", "token_type", "expires_at", "expires_in", "account", "kind", "generation"}
+STATUS = {
+    "authenticated",
+    "kind",
+    "account",
+    "provider",
+    "account_id",
+    "email",
+    "plan",
+    "expires_at",
+    "expires_in",
+    "obtained_at",
+    "refresh",
+    "login",
+    "version",
+}
+REFRESH = {"state", "generation", "last_success_at", "next_attempt_at", "last_error"}
+
+
+async def lawful(answer: httpx.Response) -> None:
+    """The rules for every answer; a hook for httpx clients."""
+    await answer.aread()
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    assert not {"etag", "last-modified", "server"} & set(answer.headers)
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+    if answer.content and answer.headers["content-type"].endswith("json"):
+        _members(answer.json())
+    if answer.status_code >= 400 and answer.content:
+        assert answer.headers["content-type"] in ("application/problem+json", "text/html; charset=utf-8")
+
+
+def _members(value: Any, name: str = "") -> None:
+    """`*_at` is an instant, `*_in` whole seconds, wherever they are."""
+    if isinstance(value, dict):
+        for key, member in value.items():
+            _members(member, key)
+    elif isinstance(value, list):
+        for member in value:
+            _members(member, name)
+    elif name.endswith("_at"):
+        assert value is None or INSTANT.fullmatch(value)
+    elif name.endswith("_in"):
+        assert value is None or (type(value) is int and value >= 0)
+
+
+def problem(answer: httpx.Response, status: int, code: str, *extras: str) -> dict[str, Any]:
+    """A problem answer (RFC 9457) with these extra members and no others; its body."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+    body: dict[str, Any] = answer.json()
+    assert set(body) == PROBLEM | set(extras)
+    assert set(extras) <= EXTRAS
+    assert (body["status"], body["code"]) == (status, code)
+    assert body["type"].endswith(code)
+    assert body["title"]
+    assert body["detail"]
+    assert all(isinstance(action, str) and action for action in body["next_actions"])
+    assert ("retry_after" in body) == ("retry-after" in answer.headers)
+    if "retry_after" in body:
+        assert answer.headers["retry-after"] == str(body["retry_after"])
+        assert type(body["retry_after"]) is int
+        assert body["retry_after"] >= 1
+    return body
+
+
+def page(answer: httpx.Response, status: int) -> str:
+    """A page for people, without anything from elsewhere; its HTML."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8"), answer.text
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "script" not in policy
+    html = answer.text
+    assert "<script" not in html.lower()
+    assert not re.search(r"\b(src|srcset|action)\s*=|\bon[a-z]+\s*=", html, re.IGNORECASE)
+    return html
+
+
+def one_line_of_text(answer: httpx.Response) -> str:
+    """What a shell wants: the text without its one trailing newline."""
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    text = answer.text
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+    assert not text.startswith("\n")
+    return text.removesuffix("\n")
+
+
+def lawful_now(answer: httpx.Response) -> None:
+    """The same for an answer that has been read."""
+    asyncio.run(lawful(answer))

@@ -1,0 +1,26 @@
+"""Every route there is, as somebody would ask for it, made from the application's own table."""
+
+from starlette.routing import Route
+
+from service.web.api import router
+
+TABLE: list[Route] = [route for route in router.routes if isinstance(route, Route)]
+
+PATHS: list[str] = sorted({route.path.replace("{login_id}", "nothing") for route in TABLE})
+
+CALLS: list[tuple[str, str]] = sorted(
+    (method, route.path.replace("{login_id}", "nothing")) for route in TABLE for method in route.methods or ()
+)
+
+NOWHERE: list[tuple[str, str]] = [("GET", "/nowhere"), ("GET", "/"), ("POST", "/nowhere")]
+
+ALL: list[tuple[str, str]] = [*CALLS, *NOWHERE]
+"""With paths where nothing is."""
+
+NAVIGABLE = frozenset({"/", "/login", "/callback", "/auth/callback"})
+"""Where a link on another site may lead a person's browser."""
+
+
+def allowed(path: str) -> set[str]:
+    """The methods of a path."""
+    return {method for method, one in CALLS if one == path}
