@@ -136,14 +136,17 @@ async def test_what_is_never_due_is_noted_once(store: Store, address: str) -> No
     assert query(address, "SELECT due_at FROM credential") == [(None,)]
 
 
-async def test_that_an_account_cannot_be_read_can_be_noted(store: Store, another: Callable[..., Store]) -> None:
-    """Else the background would look at it again and again."""
+async def test_where_an_unreadable_account_is_only_ours_it_is_noted(
+    store: Store, another: Callable[..., Store], address: str
+) -> None:
+    """Else the background would look at it again and again. Another machine may have the key: there it stays due."""
     stored = await store.install(credential(expires_at=NOW))
     wrong = another(OTHER_KEY)
     unreadable = await wrong.load("default")
     assert unreadable is not None
     await wrong.note_due(unreadable)
-    assert await store.due(NOW, 10) == ([], None)
+    still_due = ["default"] if address.startswith("postgresql:") else []
+    assert await store.due(NOW, 10) == (still_due, None)
     assert await store.load("default") == stored
 
 
