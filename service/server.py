@@ -30,6 +30,10 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _BACKLOG: Final = 2048
 
+_KEEP_ALIVE: Final = 20
+"""Seconds that an idle connection stays: longer than clients keep theirs (httpx: 5), lest we close one just as it is
+used again."""
+
 
 def serve(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. What keeps it from starting is said in one line."""
@@ -165,6 +169,7 @@ def _config(app: ASGIApp, lifespan: Any, grace: float = _GRACE) -> uvicorn.Confi
         server_header=False,
         ws="none",
         backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=int(grace),
     )
 

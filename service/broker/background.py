@@ -59,6 +59,8 @@ class Background:
         room = min(_BATCH, max(0, _WORKING_SET - busy))
         due, later = await self._store.due(now, busy + room)
         for account in due:
+            if self._broker.in_flight >= _WORKING_SET:
+                break
             await self._started(account)
         polls = await self._logins.tend()
         return min([now + _ROUND, *(at for at in (later, polls) if at is not None)])

@@ -140,6 +140,8 @@ def environment(folder: Path, url: str, issuer: str) -> dict[str, str]:
     paths = {"CONFIG": _CONFIG, "ENCRYPTION_KEY_FILE": _KEY, "DATA_DIR": "data"}
     return {
         **inherited,
+        "HOME": str(folder),  # the platform's folders follow it, or XDG_CONFIG_HOME
+        "XDG_CONFIG_HOME": str(folder / "config"),
         **{f"PIXIR_AUTH_{name}": str(folder / path) for name, path in paths.items()},
         "PIXIR_AUTH_PORT": str(urlsplit(url).port),
         "PIXIR_AUTH_CODEX_ISSUER": issuer,

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.store.files import UnsafePath
@@ -33,11 +33,15 @@ def open_record(*folders: Path) -> "Generations | None":
 
 
 class Generations:
-    """The highest generation seen, by login. Trouble with it is told and stops nothing."""
+    """The highest generation seen, by login. Trouble with it is told and stops nothing.
+
+    No note waits for the disk: a slow one must not slow down those who read. A power cut may cost the last notes.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open or make the record. Raises UnsafePath, OSError, SQLAlchemyError."""
         self._engine = open_engine(path, connections=2)
+        event.listen(self._engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = NORMAL"))
         with self._engine.connect().execution_options(**WRITE) as connection, connection.begin():
             connection.execute(
                 text(
@@ -60,7 +64,7 @@ class Generations:
         return int(found or 0)
 
     def note(self, login_id: str, generation: int) -> None:
-        """A login has come this far, durably."""
+        """A login has come this far."""
         try:
             with self._engine.connect().execution_options(**WRITE) as connection, connection.begin():
                 connection.execute(

@@ -16,7 +16,9 @@ from tests.kit.processes import Process
 pytestmark = pytest.mark.long
 
 UNCLAIMED = "before_claim"
-HOLDING = POINTS[1:9]
+TOO_LATE = "headers_sent"
+"""The time for sending is over when it wakes, and the token would be the next thing to go out."""
+HOLDING = [point for point in POINTS[1:9] if point != TOO_LATE]
 """With an intent in the row, which nobody may take from a living owner."""
 STORED = POINTS[9:]
 
@@ -52,6 +54,25 @@ async def test_a_stopped_owner_keeps_its_intent_and_what_comes_back_late_is_stor
     answer = await caller
     assert answer is not None
     assert answer["status"] == 200
+
+
+async def test_stopped_before_the_token_is_sent_it_sends_nothing_late_and_the_refresh_is_made_anew(
+    begin: Begin,
+) -> None:
+    """Others may have given this attempt up: a token that still went out then might be the second of its kind."""
+    scene = await begin()
+    owner, caller = await _stopped(scene, TOO_LATE)
+    assert (await scene.token()).generation == 1
+    owner.signal(signal.SIGCONT)
+    answer = await caller
+    assert answer is not None
+    assert (answer["status"], answer["generation"]) == (200, 1)
+    assert scene.sent() == []
+    while (await scene.token()).generation == 1:
+        pass  # the pause after a failure is not over yet
+    assert len(scene.sent()) == 1
+    assert await scene.is_alive()
+    assert scene.is_sound
 
 
 async def test_stopped_before_the_claim_another_process_refreshes_and_the_late_one_adopts_it(begin: Begin) -> None:

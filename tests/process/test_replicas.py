@@ -152,6 +152,8 @@ def test_a_stopped_replica_keeps_its_claim_and_its_late_success_is_stored(m: Mac
     assert _requests(issuer) == sent
     first.signal(signal.SIGCONT)
     caller.join()
+    while _refresh_of(second)["generation"] == 1:
+        assert time.monotonic() < deadline
     assert second.client.get("/token", params={"newer_than": 1, "min_ttl": 0}).json()["generation"] == 2
     assert (_state(issuer)["refresh_count"], _state(issuer)["reuse_count"]) == (1, 0)
 
