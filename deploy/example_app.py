@@ -18,12 +18,12 @@ gives up while it is down cannot be started again beside it: there is nothing to
 
 
 def ask(path: str) -> tuple[int, dict[str, Any]]:
-    """Status and JSON of one answer; ConnectionError when nobody has answered for as long as a restart takes."""
+    """Status and JSON of one answer; OSError when nobody has answered for as long as a restart takes."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             return ask_once(path)
-        except ConnectionError:
+        except OSError:  # refused; or, when the namespace is on its way out, no address or no name to connect to
             if time.monotonic() > deadline:
                 raise
             time.sleep(1)
