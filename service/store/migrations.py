@@ -89,7 +89,42 @@ def _step_2(connection: Connection) -> None:
     connection.exec_driver_sql("CREATE INDEX ix_credential_obtained_at ON credential (obtained_at)")
 
 
-STEPS: Final[tuple[Callable[[Connection], None], ...]] = (_step_1, _step_2)
+def _step_3(connection: Connection) -> None:
+    """Client keys, the audit trail, and secrets of the store itself."""
+    frozen = sa.MetaData()
+    sa.Table(
+        "client_key",
+        frozen,
+        sa.Column("name", sa.String, primary_key=True),
+        sa.Column("digest", sa.String, nullable=False, unique=True),
+        sa.Column("rights", sa.String, nullable=False),
+        sa.Column("accounts", sa.String),
+        sa.Column("created_at", sa.Float, nullable=False),
+        sa.Column("expires_at", sa.Float),
+        sa.Column("last_used_at", sa.Float),
+    )
+    sa.Table(
+        "audit",
+        frozen,
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("at", sa.Float, nullable=False),
+        sa.Column("event", sa.String, nullable=False, index=True),
+        sa.Column("who", sa.String, nullable=False),
+        sa.Column("account", sa.String),
+        sa.Column("outcome", sa.String, nullable=False),
+        sa.Column("detail", sa.String),
+        sa.Column("times", sa.Integer, nullable=False),
+    )
+    sa.Table(
+        "sealed",
+        frozen,
+        sa.Column("name", sa.String, primary_key=True),
+        sa.Column("value", sa.LargeBinary, nullable=False),
+    )
+    frozen.create_all(connection, checkfirst=False)
+
+
+STEPS: Final[tuple[Callable[[Connection], None], ...]] = (_step_1, _step_2, _step_3)
 
 
 def migrate(connection: Connection) -> None:

@@ -82,6 +82,44 @@ class LoginRow(SQLModel, table=True):
     next_poll_at: float | None = None
 
 
+class ClientKeyRow(SQLModel, table=True):
+    """A client key: its SHA-256 and what it may be used for. `rights` and `accounts`: with commas; no accounts: all."""
+
+    __tablename__ = "client_key"
+
+    name: str = Field(primary_key=True)
+    digest: str = Field(unique=True)
+    rights: str
+    accounts: str | None = None
+    created_at: float
+    expires_at: float | None = None
+    last_used_at: float | None = None
+
+
+class AuditRow(SQLModel, table=True):
+    """Something that happened, `times` over. `event` is what, `who` the caller, `outcome` `done` or an error code."""
+
+    __tablename__ = "audit"
+
+    id: int | None = Field(default=None, primary_key=True)
+    at: float
+    event: str = Field(index=True)
+    who: str
+    account: str | None = None
+    outcome: str
+    detail: str | None = None
+    times: int = 1
+
+
+class SealedRow(SQLModel, table=True):
+    """A secret of the store itself, sealed: the key of the fingerprints, which outlives encryption keys."""
+
+    __tablename__ = "sealed"
+
+    name: str = Field(primary_key=True)
+    value: bytes
+
+
 class SchemaRow(SQLModel, table=True):
     """One row: how far the migrations have come."""
 

@@ -28,6 +28,7 @@ from .fixtures import make_schema_1
 from .samples import NOW, credential, due, open_store, query
 
 FIXTURES = Path(make_schema_1.__file__).parent
+TABLES = {"audit", "client_key", "credential", "login", "schema_version", "sealed"}
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_new_database_is_brought_up_to_date(engine: Engine) -> None:
     with engine.connect() as connection:
         assert schema_version(connection) == 0
     assert bring_up_to_date(engine) == len(STEPS)
-    assert tables(engine) == {"credential", "login", "schema_version"}
+    assert tables(engine) == TABLES
 
 
 def test_a_database_that_is_up_to_date_is_left_alone(engine: Engine) -> None:
@@ -126,7 +127,7 @@ def test_a_newer_database_is_refused_and_not_touched(path: Path) -> None:
     asyncio.run(open_store(address).close())
     query(address, "UPDATE schema_version SET version = 99")
     before = path.read_bytes()
-    with pytest.raises(NewerSchema, match="schema 99, this version knows 2"):
+    with pytest.raises(NewerSchema, match="schema 99, this version knows 3"):
         open_store(address)
     assert path.read_bytes() == before
     assert query(address, "SELECT version FROM schema_version") == [(99,)]
@@ -187,7 +188,7 @@ def test_an_error_at_any_statement_leaves_nothing(engine: Engine) -> None:
             except Accident:
                 assert tables(engine) == set()
     assert statement > 8  # version, tables, indexes: there were that many to fail at
-    assert tables(engine) == {"credential", "login", "schema_version"}
+    assert tables(engine) == TABLES
 
 
 def test_a_kill_at_any_statement_leaves_nothing_and_the_next_start_works(path: Path, crowd: Crowds) -> None:
@@ -238,17 +239,17 @@ def test_many_first_starts_at_once_all_succeed(tmp_path: Path, crowd: Crowds) ->
 # -- databases of the past -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def schema_1(tmp_path: Path) -> Path:
-    """A copy of the database that the first schema left."""
+@pytest.fixture(params=range(1, len(STEPS)))
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of the database that an old schema left."""
     folder = tmp_path / "data"
     folder.mkdir(mode=0o700)
-    return Path(shutil.copy(FIXTURES / "schema_1.db", folder / "x.db"))
+    return Path(shutil.copy(FIXTURES / f"schema_{request.param}.db", folder / "x.db"))
 
 
-async def test_a_database_of_schema_1_opens_and_reads(schema_1: Path) -> None:
-    key = base64.b64decode((FIXTURES / "schema_1.key").read_bytes())
-    store = Store(SQLite(schema_1), lambda is_new: pytest.fail("in use") if is_new else Vault(key), due)
+async def test_a_database_of_the_past_opens_and_reads(old: Path) -> None:
+    key = base64.b64decode((FIXTURES / "schema_1.key").read_bytes())  # all of them were made with it
+    store = Store(SQLite(old), lambda is_new: pytest.fail("in use") if is_new else Vault(key), due)
     claimed, default, out = await store.accounts("", 10)
     assert default == make_schema_1.credential("default")
     assert claimed.attempt == Attempt("test-only-attempt", "test-only-owner", NOW + 30)
@@ -258,13 +259,13 @@ async def test_a_database_of_schema_1_opens_and_reads(schema_1: Path) -> None:
     assert await store.claim(default, Attempt("attempt-1", "owner-1", NOW))
     assert await store.take_login(Secret("test-only state"), None, NOW, bound=True)
     await store.close()
-    assert query(f"sqlite:{schema_1}", "SELECT version FROM schema_version") == [(len(STEPS),)]
+    assert query(f"sqlite:{old}", "SELECT version FROM schema_version") == [(len(STEPS),)]
 
 
-def test_a_database_of_schema_1_has_the_shape_of_a_new_one(schema_1: Path, tmp_path: Path) -> None:
-    old, new = open_engine(schema_1, connections=2), open_engine(tmp_path / "new" / "x.db", connections=2)
-    for engine in (old, new):
+def test_a_database_of_the_past_has_the_shape_of_a_new_one(old: Path, tmp_path: Path) -> None:
+    carried, new = open_engine(old, connections=2), open_engine(tmp_path / "new" / "x.db", connections=2)
+    for engine in (carried, new):
         bring_up_to_date(engine)
-    assert shape(old) == shape(new)
-    for engine in (old, new):
+    assert shape(carried) == shape(new)
+    for engine in (carried, new):
         engine.dispose()
