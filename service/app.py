@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,9 +14,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.broker.background import Background
 from service.broker.broker import Broker
+from service.broker.keys import Keys
 from service.broker.logins import Door, Logins
 from service.broker.refresher import Refresher
 from service.broker.seams import Seams
+from service.broker.trail import Trail
+from service.domain.caller import RIGHTS, ClientKey, Peer, digest_of
 from service.domain.credential import Credential
 from service.domain.decide import LOOK_AGAIN, Policy, due_at
 from service.domain.secret import Secret
@@ -23,21 +28,28 @@ from service.oauth.answers import is_sendable
 from service.oauth.provider import Provider, codex
 from service.settings import Settings, SettingsError
 from service.store.address import chosen
+from service.store.backend import Backend
+from service.store.files import read_private
 from service.store.generations import open_record
-from service.store.keys import load_vault
+from service.store.keys import DOCKER_SECRETS, load_vault
 from service.store.owner import Owners
 from service.store.rescue import Rescue
 from service.store.store import Store
-from service.web.api import CALLBACK_PATH, Services, build_api
+from service.web.api import CALLBACK_PATH, build_api
+from service.web.callers import Callers, told_by_server
 from service.web.document import document
 from service.web.guard import Guard, allowed_for
 from service.web.problems import problem
+from service.web.services import Services
 from service.web.warm import Warm
 
 log = logging.getLogger(__name__)
 
 _SPREAD = 0.1
 """Part of the margin by which some logins are refreshed later than others."""
+
+_SHORTEST_KEY = 22
+"""Characters of a client key: 128 random bits in base64."""
 
 _PATIENCE = 5.0
 """Seconds that a caller waits longer than the issuer may take."""
@@ -69,10 +81,13 @@ class Application:
 
     asgi: Guard
     api: FastAPI
+    callers: Callers
     services: Services
     refresher: Refresher
     background: Background
     close: Callable[[], Awaitable[None]]
+    has_client_key: bool
+    """Whether somebody on another machine could ever be let in, as it was at the start."""
 
     def stop(self) -> None:
         """The end is near: begin nothing new, and tell who waits for a person how it stands."""
@@ -86,10 +101,11 @@ class Application:
     def callback_only(self, port: int) -> ASGIApp:
         """The same service for a port that browsers only come back to: it knows no other path."""
         allowed = allowed_for(port, self.services.public_url, ())
-        guarded, nothing_here = Guard(self.api, allowed), Guard(problem("not_found", "There is nothing here."), allowed)
+        callback = Guard(self.api, allowed, self.callers)
+        nothing_here = Guard(problem("not_found", "There is nothing here."), allowed, self.callers)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            await (guarded if scope["path"] == CALLBACK_PATH else nothing_here)(scope, receive, send)
+            await (callback if scope["path"] == CALLBACK_PATH else nothing_here)(scope, receive, send)
 
         return app
 
@@ -102,30 +118,104 @@ def create_app(
     providers: Mapping[str, Provider] | None = None,
     transport: Transport | None = None,
     seams: Seams | None = None,
+    peer_of: Callable[[Scope], Peer] = told_by_server,
 ) -> Application:
     """The application on its store. Raises SettingsError, KeyUnusable, UnsafePath, NewerSchema, StoreUnavailable.
 
     port: where it really listens, if not at the port of the settings. door: opens callback ports. providers,
-    transport, seams: others than the real ones, for tests and the sandbox.
+    transport, seams, peer_of: others than the real ones, for tests and the sandbox.
     """
     port = settings.port if port is None else port
     providers = providers or {"codex": codex(settings.codex_issuer)}
-    policies = {
+    policies = _policies(settings, providers)
+    api_key = _api_key(settings)
+    backend, folder = chosen(settings)
+    seams = seams or Seams(now=backend.now)
+    first_key = _first_key(settings, seams.now)
+    store = _store(settings, backend, folder, policies, seams.now)
+    owners = Owners(folder / "owners", all_here=not backend.reaches_other_machines)
+    issuer = Issuer(timeout=settings.issuer_timeout, transport=transport, boot=seams.boot)
+    keys = Keys(store, seams.now, first_key)
+    trail = Trail(store, keys, seams.now)
+    refresher = Refresher(
+        store, issuer, owners, providers, seams, call_limit=settings.issuer_timeout, note=trail.note_refresh
+    )
+    broker = Broker(
+        store, issuer, refresher, policies, seams, api_key=api_key, patience=settings.issuer_timeout + _PATIENCE
+    )
+    door = door or OwnPort(port)
+    logins = Logins(store, issuer, refresher, providers, door, seams, trail.note)
+    public_url = settings.public_url or f"http://{_name(settings.host)}:{port}"
+    services = Services(broker, logins, keys, trail, store, policies, seams, public_url)
+    background = Background(store, broker, logins, seams)
+
+    async def close() -> None:
+        await door.close()
+        await logins.drain()
+        await broker.drain()
+        await refresher.drain()  # what was sent is stored before the store is closed
+        await issuer.close()
+        await trail.write()
+        await store.close()
+        owners.close()
+
+    @asynccontextmanager
+    async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
+        try:
+            await store.recover()
+        except Exception as exc:
+            log.error("rescue files, if there are any, have to wait", exc_info=exc)  # noqa: TRY400
+        tasks = {asyncio.create_task(each.run()) for each in (background, trail)}
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await close()
+
+    api = build_api(services, lifespan)
+    callers = Callers(keys, os.geteuid(), trail.note, peer_of=peer_of)
+    allowed = allowed_for(port, public_url, settings.allowed_hosts, settings.require_header)
+    return Application(
+        asgi=Guard(api, allowed, callers, Warm(broker, seams.now)),
+        api=api,
+        callers=callers,
+        services=services,
+        refresher=refresher,
+        background=background,
+        close=close,
+        has_client_key=first_key is not None or store.has_client_key(seams.now()),
+    )
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document; needs neither settings nor a store."""
+    return document(build_api())
+
+
+def _name(host: str) -> str:
+    """What people call the address that is listened on. Browsers take 0.0.0.0 for this machine: no name of ours."""
+    if host.strip("[]") in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::", ""):  # noqa: S104 - not bound here
+        return "localhost"
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def _policies(settings: Settings, providers: Mapping[str, Provider]) -> dict[str, Policy]:
+    return {
         name: Policy(
             settings.refresh_margin, settings.refresh_floor, provider.retry_within, provider.keep_alive, _SPREAD
         )
         for name, provider in providers.items()
     }
-    api_key = _api_key(settings)
-    backend, folder = chosen(settings)
-    if seams is None:
-        seams = Seams(now=backend.now)
 
-    clock = seams.now
 
+def _store(
+    settings: Settings, backend: Backend, folder: Path, policies: Mapping[str, Policy], now: Callable[[], float]
+) -> Store:
     def due(credential: Credential) -> float | None:
         policy = policies.get(credential.provider)
-        return due_at(credential, clock(), policy) if policy else clock() + LOOK_AGAIN
+        return due_at(credential, now(), policy) if policy else now() + LOOK_AGAIN
 
     rescue = Rescue(folder, settings.key_folder)
     store = Store(
@@ -136,56 +226,23 @@ def create_app(
         rescue=rescue,
     )
     rescue.lay_ballast()
-    owners = Owners(folder / "owners", all_here=not backend.reaches_other_machines)
-    issuer = Issuer(timeout=settings.issuer_timeout, transport=transport, boot=seams.boot)
-    refresher = Refresher(store, issuer, owners, providers, seams, call_limit=settings.issuer_timeout)
-    broker = Broker(
-        store, issuer, refresher, policies, seams, api_key=api_key, patience=settings.issuer_timeout + _PATIENCE
-    )
-    door = door or OwnPort(port)
-    logins = Logins(store, issuer, refresher, providers, door, seams, poll_lease=settings.issuer_timeout + _PATIENCE)
-    public_url = settings.public_url or f"http://{_name(settings.host)}:{port}"
-    services = Services(broker, logins, store, policies, seams, public_url)
-    background = Background(store, broker, logins, seams)
-
-    async def close() -> None:
-        await door.close()
-        await logins.drain()
-        await broker.drain()
-        await refresher.drain()  # what was sent is stored before the store is closed
-        await issuer.close()
-        await store.close()
-        owners.close()
-
-    @asynccontextmanager
-    async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
-        try:
-            await store.recover()
-        except Exception as exc:
-            log.error("rescue files, if there are any, have to wait", exc_info=exc)  # noqa: TRY400
-        task = asyncio.create_task(background.run(), name="background")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
-            await close()
-
-    api = build_api(services, lifespan)
-    allowed = allowed_for(port, public_url, settings.allowed_hosts, settings.require_header)
-    return Application(Guard(api, allowed, Warm(broker, seams.now)), api, services, refresher, background, close)
+    return store
 
 
-def openapi_document() -> dict[str, Any]:
-    """The OpenAPI document; needs neither settings nor a store."""
-    return document(build_api())
-
-
-def _name(host: str) -> str:
-    """What people call the address that is listened on."""
-    if host in ("localhost", "127.0.0.1", "::1", "[::1]"):
-        return "localhost"
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+def _first_key(settings: Settings, now: Callable[[], float]) -> ClientKey | None:
+    """The client key that a file holds: it may do everything, so that the others can be made with it."""
+    path = settings.client_key_file
+    if path is None:
+        return None
+    try:
+        key = Secret(read_private(path, strict=not path.is_relative_to(DOCKER_SECRETS)).decode().strip())
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"PIXIR_AUTH_CLIENT_KEY_FILE: {path} cannot be read ({type(exc).__name__})") from None
+    if not is_sendable(key) or " " in key.reveal() or len(key.reveal()) < _SHORTEST_KEY:
+        raise SettingsError(
+            f"PIXIR_AUTH_CLIENT_KEY_FILE: {path} must hold one key of {_SHORTEST_KEY} characters or more"
+        )
+    return ClientKey("first", digest_of(key), frozenset(RIGHTS), None, created_at=now())
 
 
 def _api_key(settings: Settings) -> Secret | None:

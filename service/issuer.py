@@ -53,7 +53,7 @@ class Issuer:
 
         boot: seconds that only grow, also while the process is stopped.
         """
-        self._timeout = timeout
+        self.timeout: Final = timeout
         self._boot = boot
         self._slots = asyncio.Semaphore(_CALLS)
         self._client = httpx.AsyncClient(
@@ -73,7 +73,7 @@ class Issuer:
 
     async def send(self, request: Request) -> Outcome:
         """What became of the request. Never raises for what the network or the issuer does. Needs a slot."""
-        call = _Call(self._boot, self._boot() + self._timeout)
+        call = _Call(self._boot, self._boot() + self.timeout)
         work = asyncio.create_task(self._exchange(request, call))
         try:
             await self._within_time(work, call.deadline)
@@ -91,9 +91,9 @@ class Issuer:
         moment to read what is there, the longer the later it is, because an answer unread is a refresh token lost. If
         it was stopped just before its first byte, that answer is still to come.
         """
-        done, _ = await asyncio.wait({work}, timeout=self._timeout)
+        done, _ = await asyncio.wait({work}, timeout=self.timeout)
         if not done:
-            await asyncio.wait({work}, timeout=_LAST_LOOK + min(max(0.0, self._boot() - deadline), self._timeout))
+            await asyncio.wait({work}, timeout=_LAST_LOOK + min(max(0.0, self._boot() - deadline), self.timeout))
 
     async def close(self) -> None:
         """Give the connections back."""

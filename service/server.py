@@ -38,8 +38,6 @@ used again."""
 def serve(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. What keeps it from starting is said in one line."""
     logs.configure(settings.log_format, settings.log_level)
-    if not settings.is_loopback:
-        return _refused("PIXIR_AUTH_HOST: without client keys only loopback may be listened on")
     try:
         sockets = listen(settings.host, settings.port)
     except OSError as exc:
@@ -52,6 +50,11 @@ def serve(settings: Settings) -> int:
         return _refused(str(exc))
     except OSError as exc:
         return _refused(f"cannot use {exc.filename}: {exc.strerror}")
+    if not settings.is_loopback and not app.has_client_key:
+        asyncio.run(app.close())
+        for each in sockets:
+            each.close()
+        return _refused("PIXIR_AUTH_HOST: beyond loopback nobody could be let in without a client key; make one first")
     door.app = app
     log.info("pixir-auth %s serves %s", __version__, app.services.public_url)
     config = _config(app, lifespan="on", grace=settings.issuer_timeout + _GRACE)

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
-    host: str = Field("localhost", description="Where to listen. Only loopback is allowed without client keys.")
+    host: str = Field("localhost", description="Where to listen. Beyond loopback only with a client key.")
     port: int = Field(1455, ge=0, le=65535, description="Port of the service; 0 takes a free one.")
     data_dir: Path = Field(
         default_factory=lambda: user_data_path(APP), description="Folder of the database and the owner locks."
@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(None, description="SQLite in the data folder unless set.")
     encryption_key_file: Path | None = Field(None, description="File that holds the key for what is kept at rest.")
     encryption_key: SecretStr | None = Field(None, description="The key itself; the last resort, a file is better.")
+    client_key_file: Path | None = Field(
+        None, description="A first client key, from a file: for containers. The commands send it."
+    )
     codex_issuer: str = Field("https://auth.openai.com", description="Issuer of the codex provider.")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Further Host values to answer to, separated by commas, port included."

@@ -190,8 +190,11 @@ class Broker:
             raise UnknownAccount
         return found
 
-    async def standings(self, after: str, limit: int) -> list[Standing]:
-        """A page of the accounts that hold, held or are served something, by name."""
+    async def standings(self, after: str, limit: int, among: frozenset[str] | None = None) -> list[Standing]:
+        """A page of the accounts that hold, held or are served something, by name. among: of these only."""
+        if among is not None:
+            found = [await self._standing(name) for name in sorted(among) if name > after]
+            return [one for one in found if one.credential is not None or one.has_api_key][:limit]
         names = {credential.account for credential in await self._store.accounts(after, limit)}
         names |= {name for name in (*self._environment_keys, *self._installed_keys) if name > after}
         return [await self._standing(name) for name in sorted(names)[:limit]]

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from service.broker.refresher import Refresher
 from service.broker.seams import Seams
+from service.domain.audit import DONE, Deed
 from service.domain.credential import Credential, Tokens, logged_in
 from service.domain.errors import (
     AccountMismatch,
@@ -46,6 +47,12 @@ log = logging.getLogger(__name__)
 _LOOK_AGAIN: Final = 1.0
 """Seconds at most between two looks at a login by somebody who waits: it may run out of time, or the service end."""
 
+_BY_ITSELF: Final = "service"
+"""Who finishes a device login: nobody has asked."""
+
+_LEASE_BEYOND: Final = 5.0
+"""Seconds beyond the longest poll after which another process may poll: whoever began has died."""
+
 _RETRY_POLL: Final = 2.0
 """By what the pause grows after a poll without an answer (RFC 8628 section 3.5: exponential backoff)."""
 
@@ -63,6 +70,13 @@ class Door(Protocol):
         """Shut what was opened; who is being answered gets his answer."""
 
 
+class Note(Protocol):
+    """Keeps in mind that a login ended: who brought that about, and how."""
+
+    def __call__(self, deed: Deed, who: str, outcome: str = DONE, /, *, account: str, detail: str) -> None:
+        """`detail`: the login's id."""
+
+
 class Logins:
     """All started logins."""
 
@@ -74,17 +88,16 @@ class Logins:
         providers: Mapping[str, Provider],
         door: Door,
         seams: Seams,
-        *,
-        poll_lease: float,
+        note: Note,
     ) -> None:
-        """`poll_lease`: seconds after which another process may poll when whoever began has died; no poll is longer."""
+        """`note`: keeps in mind how logins ended."""
         self._store = store
         self._issuer = issuer
         self._refresher = refresher
         self._providers = providers
         self._door = door
         self._seams = seams
-        self._poll_lease = poll_lease
+        self._note = note
         self._tasks: set[asyncio.Task[Any]] = set()
         self._polling: set[str] = set()
         self._closing = False
@@ -147,10 +160,11 @@ class Logins:
         """The service is about to end: whoever waits for a login is told how it stands."""
         self._closing = True
 
-    async def cancel(self, login_id: str) -> None:
+    async def cancel(self, login_id: str, *, by: str) -> None:
         """End a pending login; nothing happens to one that has ended. Raises UnknownLogin."""
-        await self.get(login_id)
-        await self._store.end_login(login_id, "cancelled", "login_cancelled", None)
+        login = await self.get(login_id)
+        if await self._store.end_login(login_id, "cancelled", "login_cancelled", None):
+            self._note("login", by, "login_cancelled", account=login.account, detail=login.id)
 
     # -- the browser comes back ----------------------------------------------------------------------------------
 
@@ -160,11 +174,12 @@ class Logins:
         *,
         bindings: Mapping[str, Secret] = MappingProxyType({}),
         login_id: str | None = None,
+        by: str = "browser",
     ) -> Login:
         """What the browser brought: exchange it, once.
 
         bindings: what this browser was given when it started logins, by their id. login_id: pasted by somebody who
-        may, for this login only.
+        may, for this login only. by: who, for the audit trail.
 
         Raises LoginMismatch (the real pending login goes on), LoginDenied, AccountMismatch, IssuerUnavailable,
         IssuerRefused, InvalidAnswer, LoginOver.
@@ -178,9 +193,9 @@ class Logins:
             raise LoginMismatch
         if callback.code is None:
             denied = LoginDenied("The login was refused at the issuer.")
-            await self._fail(taken, denied)
+            await self._fail(taken, denied, by)
             raise denied
-        work = self._exchange(taken, callback.code, taken.redirect_uri, taken.verifier)
+        work = self._exchange(taken, callback.code, taken.redirect_uri, taken.verifier, by)
         await asyncio.shield(self._track(work))  # a browser that leaves must not waste the code
         return await self.get(taken.id)
 
@@ -193,7 +208,9 @@ class Logins:
         foreign = callback.iss is not None and not hmac.compare_digest(callback.iss.encode(), issuer.encode())
         return not foreign and login_id in (None, login.id)
 
-    async def _exchange(self, login: Login, code: Secret, redirect_uri: str, code_verifier: Secret) -> None:
+    async def _exchange(
+        self, login: Login, code: Secret, redirect_uri: str, code_verifier: Secret, by: str = _BY_ITSELF
+    ) -> None:
         """Turn a code into a login, or end the login with what was wrong. Raises the same."""
         request = requests.exchange(
             self._providers[login.provider], code=code, redirect_uri=redirect_uri, verifier=code_verifier
@@ -204,9 +221,10 @@ class Logins:
                 outcome = await self._issuer.send(request)
             tokens = _tokens(classify(outcome, now=self._seams.now()))
             await self._complete(login, tokens, sent_at)
+            self._note("login", by, account=login.account, detail=login.id)
         except AuthError as exc:
             log.warning("login of %s failed: %s", login.account, exc.code)
-            await self._fail(login, exc)
+            await self._fail(login, exc, by)
             raise
 
     async def _complete(self, login: Login, tokens: Tokens, sent_at: float) -> None:
@@ -223,7 +241,8 @@ class Logins:
         name = self._seams.token_bytes(16).hex()
         return logged_in(tokens, account=login.account, provider=login.provider, login_id=name, now=sent_at)
 
-    async def _fail(self, login: Login, error: AuthError) -> None:
+    async def _fail(self, login: Login, error: AuthError, by: str = _BY_ITSELF) -> None:
+        self._note("login", by, error.code, account=login.account, detail=login.id)
         state: LoginState = "expired" if isinstance(error, LoginExpired) else "failed"
         await self._store.end_login(login.id, state, error.code, error.detail)
 
@@ -237,7 +256,7 @@ class Logins:
         """Ask once whether the person has typed the code, if nobody else is asking, and act on the answer."""
         async with self._issuer.slot():
             now = self._seams.now()
-            login = await self._store.claim_poll(login_id, now, until=now + self._poll_lease)
+            login = await self._store.claim_poll(login_id, now, until=now + self._issuer.timeout + _LEASE_BEYOND)
             known = login is not None and login.provider in self._providers
             if login is None or not known or login.device_auth_id is None or login.user_code is None:
                 return

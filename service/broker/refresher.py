@@ -7,12 +7,13 @@ on. docs/refresh.md has the rules I1 to I9 that the comments name.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import inf
 from typing import Final, assert_never
 
 from service.broker.seams import Seams
+from service.domain.audit import DONE
 from service.domain.backoff import CONFIGURATION, backoff
 from service.domain.credential import (
     Attempt,
@@ -73,14 +74,16 @@ class Refresher:
         seams: Seams,
         *,
         call_limit: float,
+        note: Callable[[Credential, str], None] = lambda _credential, _outcome: None,
     ) -> None:
-        """`call_limit`: seconds that one call to the issuer may take."""
+        """`call_limit`: seconds that one call to the issuer may take. note: keeps in mind what became of a refresh."""
         self._store = store
         self._issuer = issuer
         self._owners = owners
         self._providers = providers
         self._seams = seams
         self._call_limit = call_limit
+        self._note = note
         self._flights: dict[str, asyncio.Task[None]] = {}
         self._attempts: set[str] = set()
         self._unwritten: dict[str, tuple[Attempt, Credential]] = {}
@@ -216,6 +219,7 @@ class Refresher:
             await self._commit(claim, after)
             return
         log.warning("refresh of %s: %s", claim.account, after.last_error)
+        self._note(after, after.last_error or after.state)
         if not await self._store.settle(claim, after):  # I7: the row has moved on, so this was not about its token
             log.info("refresh of %s: superseded, nothing changed", claim.account)
 
@@ -253,6 +257,7 @@ class Refresher:
             await self._store.rescued(after)
         if stored:
             log.info("refreshed %s: generation %d", after.account, after.generation)
+            self._note(after, DONE)
         else:
             await self._discard(claim, after)
 

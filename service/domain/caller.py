@@ -1,7 +1,10 @@
-"""Who asks, and what he may: values and one decision. Knows nothing of HTTP, sockets or hashes."""
+"""Who asks, and what he may: values. Knows nothing of HTTP or sockets."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
+
+from service.domain.secret import Secret
 
 Right = Literal["token", "headers", "status", "login", "admin"]
 """What a caller may be let do; `admin` is everything that changes who is served and with what."""
@@ -59,3 +62,8 @@ class ClientKey:
 def owner(uid: int) -> Caller:
     """The user whom the service belongs to, or root: everything."""
     return Caller(f"uid {uid}", frozenset(RIGHTS))
+
+
+def digest_of(key: Secret) -> str:
+    """What is kept of a client key. No salt, no work factor: nobody guesses a key of 128 random bits or more."""
+    return hashlib.sha256(key.reveal().encode()).hexdigest()

@@ -30,6 +30,8 @@ Code = Literal[
     "invalid_request",
     "issuer_refused",
     "issuer_unavailable",
+    "key_exists",
+    "key_required",
     "login_cancelled",
     "login_denied",
     "login_expired",
@@ -39,11 +41,14 @@ Code = Literal[
     "method_not_allowed",
     "not_found",
     "payload_too_large",
+    "scope",
     "store_unavailable",
     "unknown_account",
+    "unknown_key",
     "unknown_login",
     "unknown_provider",
     "unsupported_media_type",
+    "wrong_user",
 ]
 """Every code an error answer, or the `error` of a login, can carry."""
 
@@ -214,3 +219,57 @@ class CredentialUnreadable(AuthError):
 
     def __init__(self) -> None:
         super().__init__("What is stored for this account cannot be opened with the present key; it is kept as it is.")
+
+
+class KeyRequired(AuthError):
+    """Nobody can say who asks: no client key, or one that is not good."""
+
+    code = "key_required"
+    next_actions = (
+        "Ask the owner for a client key: pixir-auth keys add NAME.",
+        "Send it as the header Authorization: Bearer KEY.",
+    )
+
+    def __init__(self, *, wrong: bool = False) -> None:
+        super().__init__("This client key is not good here." if wrong else "This call needs a client key.")
+        self.is_wrong = wrong
+
+
+class WrongUser(AuthError):
+    """The kernel says that another user of this machine asks."""
+
+    code = "wrong_user"
+    next_actions = ("Ask the owner for a client key: pixir-auth keys add NAME.",)
+
+    def __init__(self) -> None:
+        super().__init__("This service belongs to another user of this machine.")
+
+
+class OutOfScope(AuthError):
+    """A client key that was not made for this call or this account."""
+
+    code = "scope"
+    next_actions = ("Ask the owner for a key with the scope and the account: pixir-auth keys add NAME.",)
+
+    def __init__(self) -> None:
+        super().__init__("This client key is not for this call, or not for this account.")
+
+
+class KeyExists(AuthError):
+    """A client key of this name is there already."""
+
+    code = "key_exists"
+    next_actions = ("Choose another name, or revoke that key first: pixir-auth keys revoke NAME.",)
+
+    def __init__(self) -> None:
+        super().__init__("There is a client key of this name already, or this very key.")
+
+
+class UnknownKey(AuthError):
+    """No client key of this name that could be revoked here."""
+
+    code = "unknown_key"
+    next_actions = ("See GET /keys; the key of PIXIR_AUTH_CLIENT_KEY_FILE is good for as long as the file holds it.",)
+
+    def __init__(self) -> None:
+        super().__init__("There is no such client key.")

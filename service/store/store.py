@@ -1,4 +1,4 @@
-"""The store: all accounts and started logins, and the one change that touches both."""
+"""The store: all that is kept, and the one change that touches accounts and started logins."""
 
 from sqlalchemy import update
 from sqlmodel import col
@@ -6,13 +6,15 @@ from sqlmodel import col
 from service.domain.credential import Credential
 from service.domain.errors import LoginOver
 from service.domain.login import Login
+from service.store.audit import AuditTrail
+from service.store.client_keys import ClientKeys
 from service.store.credentials import Credentials
 from service.store.logins import PendingLogins
 from service.store.rows import LOGIN_OVER
 from service.store.schema import LoginRow
 
 
-class Store(Credentials, PendingLogins):
+class Store(Credentials, PendingLogins, ClientKeys, AuditTrail):
     """What the use cases know of the database."""
 
     async def complete_login(self, login: Login, credential: Credential) -> Credential:

@@ -10,10 +10,14 @@ from pydantic import ValidationError
 
 from service import __version__
 from service.broker.broker import Grant, Standing
+from service.domain.audit import Event
+from service.domain.caller import RIGHTS, ClientKey
 from service.domain.decide import Policy, Wish, is_valid, next_attempt_at, refresh_state
 from service.domain.errors import Code
 from service.domain.login import Login, state_at
 from service.web.schemas import (
+    AuditEntry,
+    KeyAnswer,
     LoginAnswer,
     PendingLogin,
     RefreshAnswer,
@@ -138,6 +142,34 @@ def login(login: Login, now: float, authorize_url: str | None) -> LoginAnswer:
         return answer.model_copy(update=_for_the_person(login, authorize_url))
     error: Code | None = "login_expired" if state == "expired" else login.error
     return answer.model_copy(update=_there({"error": error, "detail": login.detail}))
+
+
+def client_key(key: ClientKey, now: float, *, is_first: bool) -> KeyAnswer:
+    """A client key, without the key."""
+    return KeyAnswer(
+        name=key.name,
+        scope=[right for right in RIGHTS if right in key.rights],
+        accounts=None if key.accounts is None else sorted(key.accounts),
+        created_at=instant(key.created_at),
+        expires_at=instant(key.expires_at),
+        expires_in=None if key.expires_at is None else seconds_until(key.expires_at, now),
+        last_used_at=instant(key.last_used_at),
+        is_first=is_first,
+    )
+
+
+def audit_entry(event: Event) -> AuditEntry:
+    """An entry of the audit trail."""
+    return AuditEntry(
+        number=event.number,
+        at=instant(event.at) or "",
+        deed=event.deed,
+        who=event.who,
+        account=event.account,
+        outcome=event.outcome,
+        detail=event.detail,
+        times=event.times,
+    )
 
 
 def _for_the_person(login: Login, authorize_url: str | None) -> dict[str, object]:

@@ -1,23 +1,19 @@
 """The routes: parse, one broker call, shape. Everything else has been decided before or is decided elsewhere."""
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from starlette.types import Lifespan
 
 from service import __version__
-from service.broker.broker import Broker
-from service.broker.logins import Logins
-from service.broker.seams import Seams
-from service.domain.decide import Policy
-from service.domain.errors import AuthError
+from service.domain.errors import AuthError, LoginMismatch
 from service.domain.login import Login
 from service.domain.secret import Secret
 from service.oauth.callback import read_callback, read_pasted
 from service.oauth.pkce import b64url
-from service.web import answers, pages
+from service.web import admin, answers, pages
+from service.web.callers import call_of
 from service.web.failures import add_handlers
 from service.web.guard import asker_of
 from service.web.problems import STATUS
@@ -39,6 +35,7 @@ from service.web.schemas import (
     TokenQuery,
     WaitQuery,
 )
+from service.web.services import Services, caller_of, noted, see_account, seen_login, services_of
 
 _COOKIE: Final = "pixir_auth_login_"
 """Begins the name of the cookie that binds a login to the browser that started it; the login's id ends it."""
@@ -48,25 +45,6 @@ CALLBACK_PATH: Final = "/auth/callback"
 
 _TEXT: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 _HTML: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
-
-
-class Ready(Protocol):
-    """Proves that the store can be read and written."""
-
-    async def check(self) -> None:
-        """Raises StoreUnavailable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What the routes call. `public_url`: where people reach us."""
-
-    broker: Broker
-    logins: Logins
-    store: Ready
-    policies: dict[str, Policy]
-    seams: Seams
-    public_url: str
 
 
 def build_api(services: Services | None = None, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
@@ -84,12 +62,15 @@ def build_api(services: Services | None = None, lifespan: Lifespan[FastAPI] | No
         lifespan=lifespan,
     )
     api.state.services = services
-    api.include_router(router)
-    add_handlers(api, services.public_url if services else "", router)
+    for each in ROUTERS:
+        api.include_router(each)
+    add_handlers(api, services.public_url if services else "", ROUTERS)
     return api
 
 
 router = APIRouter()
+
+ROUTERS: Final = (router, admin.router)
 
 Account = Annotated[AccountQuery, Query()]
 
@@ -100,8 +81,10 @@ async def start_login(request: Request, query: Account, body: LoginBody | None =
     wanted = body or LoginBody()
     if "account" not in wanted.model_fields_set:
         wanted = wanted.model_copy(update={"account": query.account})
-    services = _services(request)
-    login = await services.logins.start(wanted.account, wanted.provider, wanted.flow, replace=wanted.replace)
+    services = services_of(request)
+    see_account(request, wanted.account)
+    with noted(request, "login_started", account=wanted.account):
+        login = await services.logins.start(wanted.account, wanted.provider, wanted.flow, replace=wanted.replace)
     return _started(services, login)
 
 
@@ -114,7 +97,8 @@ async def start_login(request: Request, query: Account, body: LoginBody | None =
 )
 async def open_login(request: Request, query: Annotated[LoginQuery, Query()]) -> Response:
     """Start a login: a browser is led to the issuer or shown a code, anything else gets what POST gives."""
-    services = _services(request)
+    services = services_of(request)
+    see_account(request, query.account)
     wants_page = "text/html" in request.headers.get("accept", "")
     if wants_page and (elsewhere := _at_localhost(request, query)):
         return elsewhere
@@ -128,30 +112,33 @@ async def open_login(request: Request, query: Annotated[LoginQuery, Query()]) ->
 @router.get("/login/{login_id}", response_model_exclude_unset=True, tags=["login"])
 async def login_state(request: Request, login_id: str, query: Annotated[WaitQuery, Query()]) -> LoginAnswer:
     """How a login stands; waits for its end if asked to."""
-    services = _services(request)
+    services = services_of(request)
+    await seen_login(request, login_id)
     return _login(services, await services.logins.get(login_id, query.wait))
 
 
 @router.delete("/login/{login_id}", status_code=204, response_class=Response, tags=["login"])
 async def cancel_login(request: Request, login_id: str) -> Response:
     """Cancel a login."""
-    await _services(request).logins.cancel(login_id)
+    login = await seen_login(request, login_id)
+    await services_of(request).logins.cancel(login.id, by=caller_of(request).name)
     return Response(status_code=204)
 
 
 @router.post("/login/{login_id}/callback", response_model_exclude_unset=True, tags=["login"])
 async def paste_callback(request: Request, login_id: str, body: PastedBody) -> LoginAnswer:
     """Finish a login with the URL from the address bar, when the browser's return could not reach us."""
-    services = _services(request)
-    await services.logins.get(login_id)
-    return _login(services, await services.logins.finish(read_pasted(body.url), login_id=login_id))
+    services = services_of(request)
+    login = await seen_login(request, login_id)
+    ended = await services.logins.finish(read_pasted(body.url), login_id=login.id, by=caller_of(request).name)
+    return _login(services, ended)
 
 
 @router.get("/callback", responses=_HTML, response_class=Response, tags=["login"])
 @router.get(CALLBACK_PATH, responses=_HTML, response_class=Response, tags=["login"])
 async def callback(request: Request) -> Response:
     """The browser comes back from the issuer."""
-    services = _services(request)
+    services = services_of(request)
     bindings = {
         name.removeprefix(_COOKIE): Secret(value) for name, value in request.cookies.items() if name.startswith(_COOKIE)
     }
@@ -159,6 +146,8 @@ async def callback(request: Request) -> Response:
         login = await services.logins.finish(read_callback(request.url.query), bindings=bindings)
         standing = await services.broker.standing(login.account)
     except AuthError as exc:
+        if isinstance(exc, LoginMismatch):
+            services.trail.note("refused", "browser", exc.code, detail=call_of(request.scope))
         return pages.failed(exc, STATUS[exc.code][0])
     email = standing.credential.identity.email if standing.credential else None
     return pages.done(login.account, email, headers={"Set-Cookie": _cookie(login, "", max_age=0)})
@@ -167,15 +156,16 @@ async def callback(request: Request) -> Response:
 @router.get("/status", tags=["account"])
 async def status(request: Request, query: Account) -> StatusAnswer:
     """How an account stands. Never refreshes."""
-    return await _status(_services(request), query.account)
+    see_account(request, query.account)
+    return await _status(services_of(request), query.account)
 
 
 @router.get("/accounts", tags=["account"])
 async def accounts(request: Request, query: Annotated[AccountsQuery, Query()]) -> AccountsAnswer:
-    """How all accounts stand, by name."""
-    services = _services(request)
+    """How all accounts stand, by name: those that are the caller's business."""
+    services = services_of(request)
     now = services.seams.now()
-    found = await services.broker.standings(query.after, query.limit + 1)
+    found = await services.broker.standings(query.after, query.limit + 1, caller_of(request).accounts)
     page = [answers.status(one, now, services.policies) for one in found[: query.limit]]
     return AccountsAnswer(accounts=page, next=page[-1].account if len(found) > query.limit else None)
 
@@ -195,8 +185,10 @@ async def headers(request: Request, query: Annotated[TokenQuery, Query()]) -> Re
 @router.put("/credential", tags=["account"])
 async def install_credential(request: Request, query: Account, body: CredentialBody) -> InstalledAnswer:  # noqa: ARG001
     """Install a login made elsewhere; the body as it was sent is read by `oauth.imports`."""
-    services = _services(request)
-    persisted = await services.broker.install(query.account, await request.json(), "codex")
+    services = services_of(request)
+    see_account(request, query.account)
+    with noted(request, "import", account=query.account):
+        persisted = await services.broker.install(query.account, await request.json(), "codex")
     standing = await _status(services, query.account)
     return InstalledAnswer(**standing.model_dump(), persisted=persisted)
 
@@ -204,8 +196,10 @@ async def install_credential(request: Request, query: Account, body: CredentialB
 @router.post("/logout", tags=["account"])
 async def logout(request: Request, query: Account, body: NoBody | None = None) -> LoggedOutAnswer:  # noqa: ARG001
     """End the login here and at the issuer. A body has nothing to say: an account in it would be overlooked."""
-    services = _services(request)
-    revoked, standing = await services.broker.logout(query.account)
+    services = services_of(request)
+    see_account(request, query.account)
+    with noted(request, "logout", account=query.account):
+        revoked, standing = await services.broker.logout(query.account)
     left = answers.status(standing, services.seams.now(), services.policies)
     return LoggedOutAnswer(**left.model_dump(), revoked=revoked)
 
@@ -219,19 +213,14 @@ async def healthz() -> Health:
 @router.get("/readyz", tags=["health"])
 async def readyz(request: Request) -> Health:
     """The store can be read and written, and holds all there is to hold."""
-    _services(request).broker.check()
-    await _services(request).store.check()
+    services_of(request).broker.check()
+    await services_of(request).store.check()
     return Health(status="ok")
 
 
-def _services(request: Request) -> Services:
-    services = request.app.state.services
-    assert isinstance(services, Services)  # noqa: S101 - the state of an application is untyped
-    return services
-
-
 async def _granted(request: Request, query: TokenQuery) -> Response:
-    services = _services(request)
+    services = services_of(request)
+    see_account(request, query.account)
     shape = answers.shape_of(query.format, asker_of(request.scope).accept)
     grant = await services.broker.token(query.account, answers.wish_of(query))
     body = answers.RENDERERS[request.scope["path"]](grant, services.seams.now(), shape)
@@ -270,9 +259,10 @@ async def _login_in_browser(request: Request, services: Services, query: LoginQu
     host = urlsplit(f"//{request.headers['host']}")
     binding = Secret(b64url(services.seams.token_bytes(32))) if host.hostname == "localhost" else None
     try:
-        login = await services.logins.start(
-            query.account, query.provider, query.flow, replace=query.replace, binding=binding
-        )
+        with noted(request, "login_started", account=query.account):
+            login = await services.logins.start(
+                query.account, query.provider, query.flow, replace=query.replace, binding=binding
+            )
     except AuthError as exc:
         return pages.failed(exc, STATUS[exc.code][0])
     url = services.logins.authorize_url(login)

@@ -1,4 +1,4 @@
-"""Who may ask at all: the right Host, no web page of others, a body of ours, and an answer nobody stores.
+"""Who may ask at all: the right Host, no web page of others, somebody we know, a body of ours; an answer nobody stores.
 
 Outermost, before routing, on every request. Decides on the transport and on `scope["path"]`, never on a URL built from
 headers. Host is what stops a rebound name; Origin and Sec-Fetch-Site are what stops pages.
@@ -6,6 +6,7 @@ headers. Host is what stops a rebound name; Origin and Sec-Fetch-Site are what s
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,8 +16,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.domain.errors import Code
-from service.web.problems import problem
+from service.domain.caller import Caller, Peer
+from service.domain.errors import AuthError, Code
+from service.web.callers import OPEN, Callers, call_of, name_of, permit
+from service.web.problems import problem, problem_of
 
 access_log = logging.getLogger("service.access")
 
@@ -28,9 +31,6 @@ BODY_WITHIN: Final = 5.0
 
 NAVIGABLE: Final = frozenset({"/", "/login", "/callback", "/auth/callback"})
 """Where a link on another site may lead a person's browser."""
-
-OPEN: Final = frozenset({"/callback", "/auth/callback", "/healthz", "/readyz"})
-"""What needs no mark: the state of a login is its own proof, and health tells nothing."""
 
 ALWAYS: Final = (
     (b"cache-control", b"no-store"),
@@ -61,16 +61,22 @@ class Asker:
     fetch_dest: bytes | None = None
     purpose: bytes | None = None
     accept: str = ""
+    authorization: tuple[bytes, ...] = ()
+    is_forwarded: bool = False
     has_body: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Host values and origins that are ours, and the header that a caller must send, if any; in lower case."""
+    """Host values and origins that are ours, and the header that a caller must send, if any; in lower case.
+
+    unix_hosts: what may stand in their place on a unix socket, which no name leads to.
+    """
 
     hosts: frozenset[bytes]
     origins: frozenset[bytes] = field(default_factory=frozenset)
     required_header: bytes | None = None
+    unix_hosts: frozenset[bytes] = frozenset({b"localhost"})
 
 
 def allowed_for(
@@ -90,9 +96,11 @@ def allowed_for(
     )
 
 
-def refusal(asker: Asker, method: str, path: str, allowed: Allowed) -> tuple[Code, str] | None:
-    """Why this request is not answered, or None."""
-    if len(asker.hosts) != 1 or asker.hosts[0].lower() not in allowed.hosts:
+def refusal(
+    asker: Asker, method: str, path: str, allowed: Allowed, *, is_unix: bool = False
+) -> tuple[Code, str] | None:
+    """Why nobody at all is answered this, or None."""
+    if len(asker.hosts) != 1 or not _is_ours(asker.hosts[0].lower(), allowed, is_unix=is_unix):
         return "host_not_allowed", "This service does not go by that name."
     if asker.purpose is not None and path == "/login":
         return "cross_site", "A login starts when a person opens it, not when a browser looks ahead."
@@ -100,6 +108,10 @@ def refusal(asker: Asker, method: str, path: str, allowed: Allowed) -> tuple[Cod
     if (foreign or asker.fetch_site in (b"cross-site", b"same-site")) and not _is_navigation(asker, method, path):
         return "cross_site", "A page of another site may not use this service."
     return None
+
+
+def _is_ours(host: bytes, allowed: Allowed, *, is_unix: bool) -> bool:
+    return host in allowed.hosts or (is_unix and host in allowed.unix_hosts)
 
 
 def _is_navigation(asker: Asker, method: str, path: str) -> bool:
@@ -110,38 +122,60 @@ def _is_navigation(asker: Asker, method: str, path: str) -> bool:
 
 def asker_of(scope: Scope) -> Asker:
     """What the headers say."""
-    hosts: list[bytes] = []
-    origin = site = mode = dest = purpose = accept = None
-    has_body = False
+    hosts: tuple[bytes, ...] = ()
+    authorization: tuple[bytes, ...] = ()
+    origin = accept = None
+    has_body = is_forwarded = False
+    fetch: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name == b"host":
-            hosts.append(value)
+            hosts += (value,)
         elif name == b"accept":
             accept = value if accept is None else accept
         elif name in (b"content-length", b"transfer-encoding"):
             has_body = True
         elif name == b"origin":
             origin = value if origin is None else b"null"  # two origins are none of ours
-        elif name.startswith(b"sec-"):
-            if name == b"sec-fetch-site":
-                site = value
-            elif name == b"sec-fetch-mode":
-                mode = value
-            elif name == b"sec-fetch-dest":
-                dest = value
-            elif name == b"sec-purpose":
-                purpose = value
-    return Asker(tuple(hosts), origin, site, mode, dest, purpose, (accept or b"").decode("latin-1"), has_body)
+        elif name == b"authorization":
+            authorization += (value,)
+        elif name in _FETCH:
+            fetch[name] = value
+        elif name[:1] in b"fvx" and _FORWARDING.match(name):
+            is_forwarded = True
+    site, mode, dest, purpose = map(fetch.get, _FETCH)
+    told = (accept or b"").decode("latin-1")
+    return Asker(hosts, origin, site, mode, dest, purpose, told, authorization, is_forwarded, has_body)
+
+
+_FETCH: Final = (b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest", b"sec-purpose")
+"""What browsers say of how a request came about, and no page can change."""
+
+_FORWARDING: Final = re.compile(rb"(forwarded|via|x[-_]forwarded([-_].*)?)\Z", re.DOTALL)
+"""Names of headers that say that somebody asks for somebody else; some servers take `_` for `-`."""
+
+
+class _Refused(Exception):
+    """Somebody is not let in; what he is answered."""
+
+    def __init__(self, code: Code, who: str, answer: Response) -> None:
+        self.code = code
+        self.who = who
+        self.answer = answer
 
 
 class Guard:
     """The ASGI layer. `warm` may answer a request that passed, before anything slower is woken."""
 
     def __init__(
-        self, app: ASGIApp, allowed: Allowed, warm: Callable[[Scope, Asker, Send], Awaitable[bool]] | None = None
+        self,
+        app: ASGIApp,
+        allowed: Allowed,
+        callers: Callers,
+        warm: Callable[[Scope, Asker, Caller, Send], Awaitable[bool]] | None = None,
     ) -> None:
         self._app = app
         self._allowed = allowed
+        self._callers = callers
         self._warm = warm
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,22 +185,42 @@ class Guard:
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})  # no WebSocket here, for nobody
         else:
-            await self._asked(asker_of(scope), scope, receive, send)
+            await self._asked(asker_of(scope), self._callers.peer_of(scope), scope, receive, send)
 
-    async def _asked(self, asker: Asker, scope: Scope, receive: Receive, send: Send) -> None:
-        if no := refusal(asker, scope["method"], scope["path"], self._allowed):
-            await self._passed(problem(*no), scope, receive, send)
-        elif not self._is_marked(scope):
-            await self._passed(problem("header_required", "This call lacks something."), scope, receive, send)
-        elif asker.has_body:
+    async def _asked(self, asker: Asker, peer: Peer, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            caller = await self._admitted(asker, peer, scope)
+        except _Refused as no:
+            self._callers.note("refused", no.who, no.code, detail=call_of(scope))
+            await self._passed(no.answer, scope, receive, send)
+            return
+        if asker.has_body:
             await self._with_body(scope, receive, send)
-        elif self._warm is None or not await self._warm(scope, asker, send):
+        elif caller is None or self._warm is None or not await self._warm(scope, asker, caller, send):
             await self._passed(self._app, scope, receive, send)
+
+    async def _admitted(self, asker: Asker, peer: Peer, scope: Scope) -> Caller | None:
+        """Who asks, also for the routes; None where nobody is asked who he is. Raises _Refused."""
+        method, path, who = scope["method"], scope["path"], name_of(peer)
+        if no := refusal(asker, method, path, self._allowed, is_unix=peer.is_unix):
+            raise _Refused(no[0], who, problem(*no))
+        if path in OPEN:
+            return None
+        try:
+            caller = await self._callers.recognise(peer, asker.authorization, is_forwarded=asker.is_forwarded)
+            who = caller.name
+            permit(caller, method, path)
+        except AuthError as exc:
+            raise _Refused(exc.code, who, problem_of(exc, "")) from exc
+        if not self._is_marked(scope):
+            raise _Refused("header_required", who, problem("header_required", "This call lacks something."))
+        scope.setdefault("state", {})["caller"] = caller
+        return caller
 
     def _is_marked(self, scope: Scope) -> bool:
         """Whether the call carries the header that forms, images and naive forwarders cannot send."""
         required = self._allowed.required_header
-        return required is None or scope["path"] in OPEN or any(name == required for name, _ in scope["headers"])
+        return required is None or any(name == required for name, _ in scope["headers"])
 
     async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from service.domain.errors import CODES, AuthError, Code, LoginRequired
+from service.domain.errors import CODES, AuthError, Code, KeyRequired, LoginRequired, OutOfScope
 
 STATUS: Final[dict[Code, tuple[int, str]]] = {
     "account_mismatch": (409, "Another account"),
@@ -21,6 +21,8 @@ STATUS: Final[dict[Code, tuple[int, str]]] = {
     "invalid_request": (422, "Request cannot be used"),
     "issuer_refused": (502, "Issuer refused"),
     "issuer_unavailable": (503, "Issuer unavailable"),
+    "key_exists": (409, "Client key exists"),
+    "key_required": (401, "Client key required"),
     "login_cancelled": (409, "Login ended"),
     "login_denied": (400, "Login denied"),
     "login_expired": (409, "Login expired"),
@@ -30,11 +32,14 @@ STATUS: Final[dict[Code, tuple[int, str]]] = {
     "method_not_allowed": (405, "Method not allowed"),
     "not_found": (404, "Not found"),
     "payload_too_large": (413, "Body too large"),
+    "scope": (403, "Out of scope"),
     "store_unavailable": (503, "Store unavailable"),
     "unknown_account": (404, "Unknown account"),
+    "unknown_key": (404, "Unknown client key"),
     "unknown_login": (404, "Unknown login"),
     "unknown_provider": (422, "Unknown provider"),
     "unsupported_media_type": (415, "Unsupported media type"),
+    "wrong_user": (403, "Another user"),
 }
 """Status and title of every code."""
 
@@ -76,7 +81,13 @@ def problem(
 def problem_of(error: AuthError, public_url: str) -> Response:
     """The problem answer for an error of ours. `public_url`: where people reach the service."""
     if not isinstance(error, LoginRequired):
-        return problem(error.code, error.detail, next_actions=error.next_actions, retry_after=error.retry_after)
+        return problem(
+            error.code,
+            error.detail,
+            next_actions=error.next_actions,
+            headers=_challenge(error),
+            retry_after=error.retry_after,
+        )
     query = "" if error.account == "default" else f"?account={error.account}"
     login_url = f"{public_url}/login{query}"
     option = "" if error.account == "default" else f" --account {error.account}"
@@ -88,6 +99,16 @@ def problem_of(error: AuthError, public_url: str) -> Response:
         login_url=login_url,
         reason=error.reason,
     )
+
+
+def _challenge(error: AuthError) -> dict[str, str] | None:
+    """RFC 6750 section 3: what to send, and what was wrong with what was sent, if anything was."""
+    match error:
+        case KeyRequired(is_wrong=wrong):
+            return {"WWW-Authenticate": 'Bearer error="invalid_token"' if wrong else "Bearer"}
+        case OutOfScope():
+            return {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
+    return None
 
 
 assert frozenset(STATUS) == CODES  # noqa: S101 - one table for all codes, checked at import

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.domain.audit import Deed
+from service.domain.caller import Right
 from service.domain.decide import RefreshState, Warning_
 from service.domain.errors import Code, LoginReason
 from service.domain.login import Flow, LoginState
@@ -104,6 +106,27 @@ class CodexBody(BaseModel):
 CredentialBody = SubscriptionBody | ApiKeyBody | CodexBody
 
 
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="Name of a client key.")]
+
+
+class KeyBody(Strict):
+    """A client key to be let in: its SHA-256, never the key itself."""
+
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the key, in hex.")
+    scope: frozenset[Right] = Field(
+        frozenset({"token", "headers", "status"}), min_length=1, description="What it may be used for."
+    )
+    accounts: frozenset[Account] | None = Field(None, min_length=1, description="Which logins it is for; all, if null.")
+    expires_in: int | None = Field(None, ge=1, le=10**10, description="Seconds for which it is good.")
+
+
+class AuditQuery(Strict):
+    """A page of the audit trail, newest first."""
+
+    before: int | None = Field(None, ge=0, le=2**53, description="Entries older than the one of this number.")
+    limit: int = Field(100, ge=1, le=1000)
+
+
 class LoginAnswer(BaseModel):
     """How a login stands; what the person needs is there while it is pending. Members without a value are left out."""
 
@@ -192,6 +215,51 @@ class TokenAnswer(BaseModel):
     kind: Literal["subscription", "api_key"]
     generation: int
     warning: Warning_ | None = None
+
+
+class KeyAnswer(BaseModel):
+    """A client key, without the key. `is_first`: it is in a file, and good for as long as the file holds it."""
+
+    name: str
+    scope: list[Right]
+    accounts: list[str] | None
+    created_at: str | None
+    expires_at: str | None
+    expires_in: int | None
+    last_used_at: str | None
+    is_first: bool
+
+
+class KeysAnswer(BaseModel):
+    """All client keys."""
+
+    keys: list[KeyAnswer]
+
+
+class AuditEntry(BaseModel):
+    """What happened, `times` over since `at`. `outcome`: `done`, or a code."""
+
+    number: int
+    at: str = Field(description="RFC 3339 UTC.")
+    deed: Deed
+    who: str
+    account: str | None
+    outcome: str
+    detail: str | None
+    times: int
+
+
+class AuditAnswer(BaseModel):
+    """A page of the audit trail; `next` is the `before` of the following page, null at the end."""
+
+    entries: list[AuditEntry]
+    next: int | None
+
+
+class RekeyAnswer(BaseModel):
+    """How many values were sealed anew."""
+
+    resealed: int
 
 
 class Health(BaseModel):

@@ -12,6 +12,7 @@ from typing import Final
 from starlette.types import Scope, Send
 
 from service.broker.broker import Broker, Grant
+from service.domain.caller import Caller
 from service.domain.errors import StoreUnavailable
 from service.web.answers import MEDIA_TYPES, RENDERERS, Shape, plain_query, shape_of, wish_of
 from service.web.guard import Asker, access_log, dress
@@ -37,13 +38,13 @@ class Warm:
         self._now = now
         self._ready: dict[tuple[str, str, str], _Ready] = {}
 
-    async def __call__(self, scope: Scope, asker: Asker, send: Send) -> bool:
-        """Whether the request has been answered. It has passed the guard."""
+    async def __call__(self, scope: Scope, asker: Asker, caller: Caller, send: Send) -> bool:
+        """Whether the request has been answered. It has passed the guard, but for the account."""
         path = scope["path"]
         if path not in RENDERERS or scope["method"] != "GET":
             return False
         query = plain_query(scope["query_string"])
-        if query is None:
+        if query is None or not caller.sees(query.account):
             return False
         try:
             grant = self._broker.warm_token(query.account, wish_of(query))

@@ -14,7 +14,7 @@ from service.oauth.provider import codex
 from service.sandbox import Knobs, faults
 from service.store.store import Store
 from tests.kit import House, house
-from tests.kit.house import ISSUER, settings_in
+from tests.kit.house import ISSUER, owner_in_process, settings_in
 
 EXPIRED = 3601.0
 
@@ -208,7 +208,13 @@ async def test_a_retry_safe_issuer_is_asked_again_at_once_and_the_login_lives(tm
         await h.log_in()
         h.clock.advance(EXPIRED)
         forgiving = {"codex": replace(codex(ISSUER), retry_within=60.0)}
-        app = create_app(settings_in(tmp_path), providers=forgiving, transport=h.gate, seams=h.clock.seams())
+        app = create_app(
+            settings_in(tmp_path),
+            providers=forgiving,
+            transport=h.gate,
+            seams=h.clock.seams(),
+            peer_of=owner_in_process,
+        )
         h.sandbox.fail_next(faults.lost_answer())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:1455") as client:
             assert (await client.get("/token")).json()["generation"] == 2

@@ -1,6 +1,7 @@
 """The whole service in one process: real files, real routes, and the sandbox issuer behind httpx's ASGI transport."""
 
 import base64
+import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from starlette.types import Scope
 
 from service.app import Application, create_app
 from service.broker.seams import Seams
+from service.domain.caller import Peer
 from service.sandbox import Knobs, Sandbox
 from service.settings import Settings
 from tests.kit.clock import Clock
@@ -35,6 +38,12 @@ def settings_in(folder: Path, **overrides: Any) -> Settings:
         **overrides,
     }
     return Settings(**values)
+
+
+def owner_in_process(scope: Scope) -> Peer:
+    """There is no connection: it is the owner who asks, if a test does not say otherwise."""
+    peer = scope.get("state", {}).get("peer")
+    return peer if isinstance(peer, Peer) else Peer(os.geteuid())
 
 
 @dataclass
@@ -89,7 +98,9 @@ async def house(
     sandbox = sandbox or Sandbox(issuer=ISSUER, knobs=knobs or Knobs(), now=lambda: clock.now)
     sandbox.knobs.drop_error = lambda: httpx.ReadError("dropped")  # in process there is no connection to drop
     gate = Gate(transport or httpx.ASGITransport(sandbox.app))
-    app = create_app(settings_in(folder, **settings), transport=gate, seams=seams or clock.seams())
+    app = create_app(
+        settings_in(folder, **settings), transport=gate, seams=seams or clock.seams(), peer_of=owner_in_process
+    )
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE)
     browser = httpx.AsyncClient(transport=httpx.ASGITransport(sandbox.app))
     lifespan = app.api.router.lifespan_context(app.api)

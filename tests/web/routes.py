@@ -1,16 +1,22 @@
 """Every route there is, as somebody would ask for it, made from the application's own table."""
 
+import re
+
 from starlette.routing import Route
 
-from service.web.api import router
+from service.web.api import ROUTERS
 
-TABLE: list[Route] = [route for route in router.routes if isinstance(route, Route)]
+TABLE: list[Route] = [route for router in ROUTERS for route in router.routes if isinstance(route, Route)]
 
-PATHS: list[str] = sorted({route.path.replace("{login_id}", "nothing") for route in TABLE})
 
-CALLS: list[tuple[str, str]] = sorted(
-    (method, route.path.replace("{login_id}", "nothing")) for route in TABLE for method in route.methods or ()
-)
+def called(template: str) -> str:
+    """A path of a route, with `nothing` where a name or an id belongs."""
+    return re.sub(r"\{[a-z_]+\}", "nothing", template)
+
+
+PATHS: list[str] = sorted({called(route.path) for route in TABLE})
+
+CALLS: list[tuple[str, str]] = sorted((method, called(route.path)) for route in TABLE for method in route.methods or ())
 
 NOWHERE: list[tuple[str, str]] = [("GET", "/nowhere"), ("GET", "/"), ("POST", "/nowhere")]
 

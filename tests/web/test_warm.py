@@ -56,7 +56,8 @@ class Ways:
 
 def ways(house: House) -> Ways:
     warm = Warm(house.app.services.broker, house.app.services.seams.now)
-    return Ways(house, Guard(_declined, ALLOWED, warm), Guard(house.app.api, ALLOWED))
+    callers = house.app.callers
+    return Ways(house, Guard(_declined, ALLOWED, callers, warm), Guard(house.app.api, ALLOWED, callers))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

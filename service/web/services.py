@@ -1,0 +1,80 @@
+"""What the routes call, and what the guard has found out about who asks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastapi import Request
+
+from service.broker.broker import Broker
+from service.broker.keys import Keys
+from service.broker.logins import Logins
+from service.broker.seams import Seams
+from service.broker.trail import Trail
+from service.domain.audit import Deed
+from service.domain.caller import Caller
+from service.domain.decide import Policy
+from service.domain.errors import AuthError, OutOfScope, UnknownLogin
+from service.domain.login import Login
+
+
+class Ready(Protocol):
+    """Proves that the store can be read and written."""
+
+    async def check(self) -> None:
+        """Raises StoreUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the routes call. `public_url`: where people reach us."""
+
+    broker: Broker
+    logins: Logins
+    keys: Keys
+    trail: Trail
+    store: Ready
+    policies: dict[str, Policy]
+    seams: Seams
+    public_url: str
+
+
+def services_of(request: Request) -> Services:
+    """The services of the application that was asked."""
+    services = request.app.state.services
+    assert isinstance(services, Services)  # noqa: S101 - the state of an application is untyped
+    return services
+
+
+def caller_of(request: Request) -> Caller:
+    """Whom the guard has let in."""
+    caller = request.state.caller
+    assert isinstance(caller, Caller)  # noqa: S101 - the state of a request is untyped
+    return caller
+
+
+def see_account(request: Request, account: str) -> None:
+    """Raises OutOfScope if this account is none of the caller's business, whether it exists or not."""
+    if not caller_of(request).sees(account):
+        raise OutOfScope
+
+
+async def seen_login(request: Request, login_id: str) -> Login:
+    """How a login stands. Raises UnknownLogin, also for one of an account that is none of the caller's business."""
+    login = await services_of(request).logins.get(login_id)
+    if not caller_of(request).sees(login.account):
+        raise UnknownLogin
+    return login
+
+
+@contextmanager
+def noted(request: Request, deed: Deed, *, account: str | None = None, detail: str | None = None) -> Iterator[None]:
+    """What is done inside is in the audit trail, however it ends."""
+    trail, who = services_of(request).trail, caller_of(request).name
+    try:
+        yield
+    except AuthError as exc:
+        trail.note(deed, who, exc.code, account=account, detail=detail)
+        raise
+    trail.note(deed, who, account=account, detail=detail)
