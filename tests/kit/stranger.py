@@ -8,10 +8,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 NOBODY = 65534
 
@@ -19,16 +16,17 @@ NOBODY = 65534
 class Stranger:
     """The process, and what it can be told. Its connections stay open until it closes them or ends."""
 
-    def __init__(self, uid: int = NOBODY) -> None:
+    def __init__(self, uid: int) -> None:
         if os.getuid() != 0 and uid != os.getuid():
+            import pytest  # noqa: PLC0415 - the process itself starts quicker without
+
             in_ci = os.environ.get("CI", "").lower() in {"1", "true"}
             (pytest.fail if in_ci else pytest.skip)("only root can be another user")
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "tests.kit.stranger", str(uid)],
+            [sys.executable, "-I", __file__, str(uid)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
         )
         self._told()
 

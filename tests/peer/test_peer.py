@@ -126,6 +126,29 @@ def test_who_listens_on_the_port_of_one_who_has_left_is_not_he() -> None:
             assert peer_of(ours) == Peer()
 
 
+class Remembered:
+    """Our end, with addresses from when it was connected: the peer may have left between two questions of ours."""
+
+    def __init__(self, ours: socket.socket, peername: tuple[str, int]) -> None:
+        self.family, self.getsockname, self.getsockopt = ours.family, ours.getsockname, ours.getsockopt
+        self.getpeername = lambda: peername
+
+
+def test_who_takes_the_port_of_one_who_has_left_is_not_he() -> None:
+    with listening() as (listener, port), socket.socket() as first, socket.socket() as second:
+        first.connect(("127.0.0.1", port))
+        first.sendall(b"POST /logout")
+        address = first.getsockname()
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        first.close()
+        second.bind(address)
+        second.connect(("127.0.0.1", port))
+        with listener.accept()[0] as his, listener.accept()[0] as ours:
+            assert his.recv(100) == b"POST /logout", "what he sent is there to be read"
+            assert peer_of(his) == peer_of(Remembered(his, address)) == Peer()
+            assert peer_of(ours) == peer_of(Remembered(ours, address)) == Peer(ME)
+
+
 def test_nobody_has_a_connection_that_there_is_not() -> None:
     for address in (b"\x7f\0\0\1", bytes(15) + b"\1"):
         assert peer._sock_diag.uid(Ends(address, 1, address, 2)) is None
@@ -358,7 +381,6 @@ def timed(sockets: list[socket.socket]) -> Iterator[float]:
         yield time.perf_counter() - began
 
 
-@pytest.mark.long
 def test_it_is_right_and_not_slower_among_ten_thousand_sockets() -> None:
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 10_100:
         pytest.skip("no 10 000 sockets are to be had here")
