@@ -14,6 +14,8 @@ from starlette.types import ASGIApp
 
 from service import __version__, logs
 from service.app import Application, create_app
+from service.connection import Connection
+from service.crowd import crowd
 from service.domain.errors import StoreUnavailable
 from service.settings import Settings, SettingsError
 from service.store.files import UnsafePath
@@ -34,10 +36,14 @@ _KEEP_ALIVE: Final = 20
 """Seconds that an idle connection stays: longer than clients keep theirs (httpx: 5), lest we close one just as it is
 used again."""
 
+_UNREAD: Final = 20
+"""Seconds that a client may leave what was sent to it unread, wherever the platform can tell."""
+
 
 def serve(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. What keeps it from starting is said in one line."""
     logs.configure(settings.log_format, settings.log_level)
+    crowd()
     try:
         sockets = listen(settings.host, settings.port)
     except OSError as exc:
@@ -165,6 +171,7 @@ class _Beside(uvicorn.Server):
 def _config(app: ASGIApp, lifespan: Any, grace: float = _GRACE) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=Connection,
         lifespan=lifespan,
         log_config=None,
         access_log=False,  # it would print query strings; the guard has its own
@@ -184,6 +191,8 @@ def _bind(address: str, port: int) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not REUSEPORT: nobody may share our port
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # what is accepted inherits it
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD * 1000)
         bound.bind((address, port))
         bound.listen(_BACKLOG)
     except OSError:
