@@ -158,7 +158,8 @@ class Connection(HttpToolsProtocol):
             len(lengths) + len(codings) > 1
             or codings not in ([], [b"chunked"])
             or (version != "1.1" and (codings or version != "1.0"))
-            or not self.url.startswith(b"/")  # neither `*` nor a whole URL, and so no CONNECT
+            or self.parser.get_method() == b"CONNECT"
+            or not self.url.startswith(b"/")  # neither `*` nor a whole URL
             or b"#" in self.url
         ):
             self._stop(_UNREADABLE)
