@@ -21,6 +21,7 @@ from service.settings import Settings, SettingsError
 from service.store.files import UnsafePath
 from service.store.keys import KeyUnusable
 from service.store.migrations import NewerSchema
+from service.unix import UnixSocket
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,17 @@ def serve(settings: Settings) -> int:
         sockets = listen(settings.host, settings.port)
     except OSError as exc:
         return _refused(f"cannot listen on {settings.host} port {settings.port}: {exc.strerror}")
+    try:
+        beside = UnixSocket(settings.unix_socket, _BACKLOG) if settings.unix_socket else None
+    except UnsafePath as exc:
+        return _refused(f"PIXIR_AUTH_UNIX_SOCKET: {exc}")
+    except OSError as exc:
+        return _refused(f"PIXIR_AUTH_UNIX_SOCKET: cannot listen at {settings.unix_socket}: {exc.strerror}")
+    with beside or contextlib.nullcontext():
+        return _serve(settings, sockets, beside)
+
+
+def _serve(settings: Settings, sockets: list[socket.socket], beside: UnixSocket | None) -> int:
     port = sockets[0].getsockname()[1]
     door = CallbackDoor(port)
     try:
@@ -63,8 +75,17 @@ def serve(settings: Settings) -> int:
         return _refused("PIXIR_AUTH_HOST: beyond loopback nobody could be let in without a client key; make one first")
     door.app = app
     log.info("pixir-auth %s serves %s", __version__, app.services.public_url)
+    if beside:
+        sockets.append(beside.listener)
+        log.info("and at the unix socket %s", beside.path)
     config = _config(app, lifespan="on", grace=settings.issuer_timeout + _GRACE)
-    _Main(config, app.stop).run(sockets)
+
+    def end() -> None:
+        app.stop()
+        if beside:
+            beside.remove()  # while it still listens: see there
+
+    _Main(config, end).run(sockets)
     return 0
 
 

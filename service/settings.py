@@ -49,8 +49,12 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Further Host values to answer to, separated by commas, port included."
     )
+    unix_socket: Path | None = Field(None, description="A unix socket to serve at as well, for our own user only.")
     public_url: str | None = Field(
         None, description="What people and containers call the service; http://localhost:<port> unless set."
+    )
+    client_key_file: Path | None = Field(
+        None, description="A first client key from a file, for containers; the commands send it."
     )
     require_header: str | None = Field(
         None,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from service.cli.access import plain_call
+from service.cli.argv import refuse_secrets
 from service.cli.console import FAILED, Failure, say
 
 PROGRAM = "pixir-auth"
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. `argv`: without the program's name; sys.argv unless given."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        refuse_secrets(arguments)
         if call := plain_call(arguments):
             return call()
         return _run(arguments)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from service.cli.address import service_url
-from service.cli.client import Body, Service
+from service.cli.address import the_service
+from service.cli.client import Body
 from service.cli.console import DONE, UNREACHABLE, Failure, out, out_json, say
 
 _ACCOUNT: Final = "--account"
@@ -40,7 +40,7 @@ class Wish:
 
 def print_token(wish: Wish) -> int:
     """The access token and nothing else, or the whole answer as JSON."""
-    answer = Service(service_url()).get("/token", wish.query)
+    answer = the_service().get("/token", wish.query)
     warn(answer)
     if wish.as_json:
         out_json(answer)
@@ -51,7 +51,7 @@ def print_token(wish: Wish) -> int:
 
 def print_headers(wish: Wish) -> int:
     """What to send to the provider, one `Name: value` a line, as `curl -H @-` reads it."""
-    headers = Service(service_url()).get("/headers", wish.query)
+    headers = the_service().get("/headers", wish.query)
     if wish.as_json:
         out_json(headers)
     else:

@@ -1,4 +1,4 @@
-"""Talks to a running service over HTTP, with the standard library alone.
+"""Talks to a running service over HTTP, by TCP or through its unix socket, with the standard library alone.
 
 Promises bounded waiting and bounded answers, no redirect followed and no proxy of the environment used: what is sent
 and what comes back are secrets. An error never quotes what was sent or answered, but for the members of a problem
@@ -10,11 +10,13 @@ import json
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from service import __version__
 from service.cli.console import FAILED, LOGIN_REQUIRED, UNREACHABLE, Failure
+from service.domain.secret import Secret
 
 CONNECT_WITHIN: Final = 5.0
 """Seconds for a connection to one address: the service is on this machine, or near."""
@@ -24,8 +26,6 @@ ANSWER_WITHIN: Final = 60.0
 
 _MAX_ANSWER: Final = 4 * 1024 * 1024
 """Bytes of an answer that are read: a page of accounts is the largest there is."""
-
-_HEADERS: Final = {"Accept": "application/json", "User-Agent": f"pixir-auth/{__version__}"}
 
 Body = dict[str, Any]
 
@@ -48,11 +48,18 @@ class Answer:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
 class Service:
-    """A service at a base URL. Each call is a connection of its own."""
+    """A service at a base URL, and what it is sent with every call. Each call is a connection of its own.
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    unix_socket: the way there in the place of the URL's host. key: a client key. mark: a header that every call has to
+    carry, with any value.
+    """
+
+    url: str
+    unix_socket: Path | None = None
+    key: Secret | None = None
+    mark: str | None = None
 
     def get(self, path: str, query: Mapping[str, object] | None = None, *, within: float = ANSWER_WITHIN) -> Body:
         """The object at a path. Raises Problem, or Failure when nothing that understands us answers."""
@@ -75,10 +82,50 @@ class Service:
         target = f"{path}?{asked}" if asked else path
         content = json.dumps(body).encode() if isinstance(body, dict) else body
         try:
-            answer = send(method, self.url + target, body=content, within=within)
+            answer = self.send(method, target, body=content, within=within)
         except (OSError, http.client.HTTPException, ValueError) as exc:
-            raise _unreachable(self.url, exc) from None  # the cause may quote a line of the answer
+            raise _unreachable(self._where, exc) from None  # the cause may quote a line of the answer
         return self._understood(answer)
+
+    def send(self, method: str, target: str, *, body: bytes | None = None, within: float = ANSWER_WITHIN) -> Answer:
+        """One request and its answer, whatever it is. Raises OSError, http.client.HTTPException or ValueError."""
+        parts = urlsplit(self.url + target)
+        connection = self._connection(parts, min(CONNECT_WITHIN, within))
+        try:
+            connection.connect()  # every address of the name in turn: localhost is 127.0.0.1 and ::1
+            connection.sock.settimeout(within)
+            path = parts.path + (f"?{parts.query}" if parts.query else "")
+            connection.request(method, path, body, self._headers(has_body=body is not None))
+            response = connection.getresponse()
+            content = response.read(_MAX_ANSWER + 1)
+            if len(content) > _MAX_ANSWER:
+                raise http.client.HTTPException("answer too large")
+            media_type = response.headers.get_content_type() if "content-type" in response.headers else ""
+            return Answer(response.status, media_type, content)
+        finally:
+            connection.close()
+
+    def _connection(self, parts: SplitResult, within: float) -> http.client.HTTPConnection:
+        if not parts.hostname:
+            raise ValueError("no host")
+        if self.unix_socket:
+            return _UnixConnection(self.unix_socket, parts.hostname, within)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        return kind(parts.hostname, parts.port, timeout=within)
+
+    def _headers(self, *, has_body: bool) -> dict[str, str]:
+        headers = {"accept": "application/json", "user-agent": f"pixir-auth/{__version__}"}
+        if has_body:
+            headers["content-type"] = "application/json"
+        if self.key:
+            headers["authorization"] = f"Bearer {self.key.reveal()}"
+        if self.mark:
+            headers.setdefault(self.mark.lower(), "1")
+        return headers
+
+    @property
+    def _where(self) -> str:
+        return f"the unix socket {self.unix_socket}" if self.unix_socket else _shown(self.url)
 
     def _understood(self, answer: Answer) -> Body:
         if answer.status == 204:
@@ -89,7 +136,7 @@ class Service:
         if document is not None and answer.media_type == "application/problem+json":
             raise Problem(answer.status, document)
         raise Failure(
-            f"What answers at {_shown(self.url)} is not pixir-auth (HTTP {answer.status}).",
+            f"What answers at {self._where} is not pixir-auth (HTTP {answer.status}).",
             "Check PIXIR_AUTH_PUBLIC_URL and PIXIR_AUTH_PORT, or start the service: pixir-auth serve",
             exit_code=UNREACHABLE,
         )
@@ -100,26 +147,17 @@ def login_path(login_id: object) -> str:
     return f"/login/{quote(str(login_id), safe='')}"
 
 
-def send(method: str, url: str, *, body: bytes | None = None, within: float = ANSWER_WITHIN) -> Answer:
-    """One request and its answer, whatever it is. Raises OSError, http.client.HTTPException or ValueError."""
-    parts = urlsplit(url)
-    if not parts.hostname:
-        raise ValueError("no host")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=min(CONNECT_WITHIN, within))
-    headers = _HEADERS if body is None else {**_HEADERS, "Content-Type": "application/json"}
-    try:
-        connection.connect()  # every address of the name in turn: localhost is 127.0.0.1 and ::1
-        connection.sock.settimeout(within)
-        connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), body, headers)
-        response = connection.getresponse()
-        content = response.read(_MAX_ANSWER + 1)
-        if len(content) > _MAX_ANSWER:
-            raise http.client.HTTPException("answer too large")
-        media_type = response.headers.get_content_type() if "content-type" in response.headers else ""
-        return Answer(response.status, media_type, content)
-    finally:
-        connection.close()
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP through a file."""
+
+    def __init__(self, path: Path, host: str, within: float) -> None:
+        super().__init__(host, timeout=within)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
 
 
 def _object(body: bytes) -> Body | None:
@@ -146,9 +184,9 @@ def _texts(*values: object) -> list[str]:
     return [value for value in values if isinstance(value, str) and value]
 
 
-def _unreachable(url: str, exc: Exception) -> Failure:
+def _unreachable(where: str, exc: Exception) -> Failure:
     return Failure(
-        f"No service answers at {_shown(url)} ({_reason(exc)}).",
+        f"No service answers at {where} ({_reason(exc)}).",
         "Start it with: pixir-auth serve",
         exit_code=UNREACHABLE,
     )
@@ -161,6 +199,10 @@ def _reason(exc: Exception) -> str:
             return "connection refused"
         case TimeoutError():
             return "timed out"
+        case FileNotFoundError():
+            return "there is no such file"
+        case PermissionError():
+            return "permission denied"
         case socket.gaierror():
             return "its name is not known"
     return type(exc).__name__

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from service import __version__
-from service.cli.address import service_url
-from service.cli.client import Service
+from service.cli.address import the_service
 
 app = typer.Typer(
     help="The one owner of a machine's OAuth logins. Every command but serve, demo and openapi asks a running service.",
@@ -62,7 +61,7 @@ def login(
     wish = {"account": account, "flow": "device" if device else "auto", "replace": replace}
     if provider is not None:
         wish["provider"] = provider
-    raise typer.Exit(log_in(_service(), wish, may_open=not no_browser))
+    raise typer.Exit(log_in(the_service(), wish, may_open=not no_browser))
 
 
 @app.command()
@@ -70,7 +69,7 @@ def status(account: Account = "default", json: Json = False) -> None:
     """Show how a login stands; exit code 3 when nobody is logged in."""
     from service.cli.accounts import show_status
 
-    raise typer.Exit(show_status(_service(), account=account, as_json=json))
+    raise typer.Exit(show_status(the_service(), account=account, as_json=json))
 
 
 @app.command()
@@ -98,7 +97,7 @@ def logout(account: Account = "default") -> None:
     """End a login, here and at the issuer."""
     from service.cli.accounts import log_out
 
-    raise typer.Exit(log_out(_service(), account=account))
+    raise typer.Exit(log_out(the_service(), account=account))
 
 
 @app.command()
@@ -106,7 +105,7 @@ def accounts(json: Json = False) -> None:
     """List all accounts."""
     from service.cli.accounts import show_accounts
 
-    raise typer.Exit(show_accounts(_service(), as_json=json))
+    raise typer.Exit(show_accounts(the_service(), as_json=json))
 
 
 @app.command("import")
@@ -121,7 +120,7 @@ def import_(
     """
     from service.cli.transfer import import_credential
 
-    raise typer.Exit(import_credential(_service(), file, account=account))
+    raise typer.Exit(import_credential(the_service(), file, account=account))
 
 
 @app.command()
@@ -135,7 +134,7 @@ def export(
     """Print the present token in another program's shape, without the refresh token."""
     from service.cli.transfer import export_credential
 
-    raise typer.Exit(export_credential(_service(), form, account=account))
+    raise typer.Exit(export_credential(the_service(), form, account=account))
 
 
 @app.command()
@@ -152,10 +151,6 @@ def openapi() -> None:
     from service.cli.openapi import run
 
     raise typer.Exit(run())
-
-
-def _service() -> Service:
-    return Service(service_url())
 
 
 def _show_version() -> None:

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 DONE: Final = 0
 FAILED: Final = 1
-# 2 is a command line that cannot be understood; only typer says that
+MISUSED: Final = 2
+"""A command line that cannot be understood, as typer says, or should not have been given."""
 LOGIN_REQUIRED: Final = 3
 UNREACHABLE: Final = 4
 

@@ -141,7 +141,8 @@ def _read(source: str) -> bytes:
             with Path(source).open("rb") as file:
                 content = file.read(MAX_IMPORT + 1)
     except OSError as exc:
-        raise Failure(f"{source} cannot be read ({exc.strerror}).") from exc
+        # Not by name: somebody may have given the token itself.
+        raise Failure(f"The file cannot be read ({exc.strerror}).") from exc
     if len(content) > MAX_IMPORT:
         raise Failure("That is larger than any credential.")
     return content

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socketserver import BaseServer, ThreadingUnixStreamServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -267,21 +269,30 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: what a test wants to know is in `requests`."""
 
 
-class _Server(ThreadingHTTPServer):
+class _Quiet(BaseServer):
+    daemon_threads = True
+    block_on_close = False
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that has left: nothing that a test wants to see."""
 
 
+class _Server(_Quiet, ThreadingHTTPServer):
+    pass
+
+
+class _UnixServer(_Quiet, ThreadingUnixStreamServer):
+    pass
+
+
 @contextmanager
-def running(fake: FakeService) -> Iterator[FakeService]:
-    """The stand-in on a free port of 127.0.0.1."""
+def running(fake: FakeService, unix_socket: Path | None = None) -> Iterator[FakeService]:
+    """The stand-in on a free port of 127.0.0.1, or at a unix socket alone."""
     handler = type("Handler", (_Handler,), {"fake": fake})
-    with _Server(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        server.block_on_close = False
+    with _UnixServer(str(unix_socket), handler) if unix_socket else _Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
-        fake.url = f"http://127.0.0.1:{server.server_port}"
+        fake.url = "http://localhost" if unix_socket else f"http://127.0.0.1:{server.server_address[1]}"
         try:
             yield fake
         finally:

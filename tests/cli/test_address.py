@@ -4,21 +4,34 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.cli.address import Place, plain_place, service_url
+from service.cli.address import Place, plain_place, the_service
+from service.cli.client import Service
 from service.cli.console import FAILED, UNREACHABLE, Failure
 from service.settings import Settings, SettingsError, load_settings
 
 HOSTS = ["localhost", "127.0.0.1", "::1", "[::1]", "0.0.0.0", "::", "*", "", "example.org", " x"]
 PORTS = ["1455", "0", "65535", "65536", "-1", "01455", " 80", "8e1", "", "x", "80.0", "+80", "1_0"]
 URLS = ["http://localhost:9", "https://a.example/base", "https://a.example/", "ftp://a", "", "http://", "HTTP://a"]
+PATHS = ["/run/pixir/auth.sock", "relative", "~/x", "", " ", "/with space/ü"]
+HEADERS = ["X-Pixir", "x", "", "with space", "x" * 65, "X_Y", "X-Pixir\n"]
+FIELDS = [field.name for field in fields(Place)]
 CASES = st.fixed_dictionaries(
-    {}, optional={"HOST": st.sampled_from(HOSTS), "PORT": st.sampled_from(PORTS), "PUBLIC_URL": st.sampled_from(URLS)}
+    {},
+    optional={
+        "HOST": st.sampled_from(HOSTS),
+        "PORT": st.sampled_from(PORTS),
+        "PUBLIC_URL": st.sampled_from(URLS),
+        "UNIX_SOCKET": st.sampled_from(PATHS),
+        "CLIENT_KEY_FILE": st.sampled_from(PATHS),
+        "REQUIRE_HEADER": st.sampled_from(HEADERS),
+    },
 )
 TOML = st.fixed_dictionaries(
     {},
@@ -26,6 +39,9 @@ TOML = st.fixed_dictionaries(
         "host": st.sampled_from([*HOSTS, 1]),
         "port": st.sampled_from([*PORTS, 1455, 0, 65536, -1, True, 80.0]),
         "public_url": st.sampled_from([*URLS, False]),
+        "unix_socket": st.sampled_from([*PATHS, 1]),
+        "client_key_file": st.sampled_from([*PATHS, True]),
+        "require_header": st.sampled_from([*HEADERS, 5]),
         "log_level": st.just("info"),
     },
 )
@@ -44,12 +60,13 @@ def settings_of(environ: dict[str, str]) -> Iterator[None]:
 
 def declared() -> Place | None:
     try:
-        settings = load_settings()
+        loaded = load_settings()
     except SettingsError:
         return None
-    return Place(settings.public_url, settings.host, settings.port)
+    return Place(**{name: getattr(loaded, name) for name in FIELDS})
 
 
+@settings(deadline=None)
 @given(environ=CASES, prefix=st.sampled_from(["PIXIR_AUTH_", "pixir_auth_"]), file=st.none() | TOML)
 def test_plain_reading_says_what_the_settings_say(
     tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str], prefix: str, file: dict[str, object] | None
@@ -82,8 +99,8 @@ def test_default_file_is_the_one_of_the_settings(alone: Path) -> None:
 
 
 def test_defaults_are_those_of_the_settings() -> None:
-    fields = Settings.model_fields
-    assert Place() == Place(fields["public_url"].default, fields["host"].default, fields["port"].default)
+    declared_fields = Settings.model_fields
+    assert Place() == Place(**{name: declared_fields[name].default for name in FIELDS})
 
 
 @pytest.mark.parametrize(
@@ -114,14 +131,14 @@ def test_unusual_settings_are_asked_of_the_settings(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("pixir_auth_port", "1600")
     monkeypatch.setenv("PIXIR_AUTH_HOST", "127.0.0.1")
     assert plain_place(os.environ) is None
-    assert service_url() == "http://127.0.0.1:1600"
+    assert the_service() == Service("http://127.0.0.1:1600")
 
 
 @pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("CONFIG", "/nowhere/at/all.toml")])
 def test_settings_that_cannot_be_used_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"PIXIR_AUTH_{name}", value)
     with pytest.raises(Failure) as caught:
-        service_url()
+        the_service()
     assert caught.value.exit_code == FAILED
     assert f"PIXIR_AUTH_{name}" in caught.value.lines[0]
     assert value not in caught.value.lines[0]
@@ -132,4 +149,4 @@ def test_file_that_is_not_toml_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     file.write_text("port = = 1\n")
     monkeypatch.setenv("PIXIR_AUTH_CONFIG", str(file))
     with pytest.raises(Failure, match=r"own\.toml is not valid TOML"):
-        service_url()
+        the_service()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.cli import client
-from service.cli.client import Problem, Service, login_path, send
+from service.cli.client import Problem, Service, login_path
 from service.cli.console import FAILED, LOGIN_REQUIRED, UNREACHABLE, Failure
 
 from .fake import ACCESS, FakeService, Reply, login_required, problem, running
@@ -164,4 +164,4 @@ def test_answer_without_content(fake: FakeService, service: Service) -> None:
 
 def test_whole_answers_are_given_as_they_came(fake: FakeService) -> None:
     fake.replies["GET", "/x"] = Reply(302, headers={"Location": "/y"})
-    assert send("GET", f"{fake.url}/x").status == 302
+    assert Service(fake.url).send("GET", "/x").status == 302
