@@ -42,9 +42,6 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(None, description="SQLite in the data folder unless set.")
     encryption_key_file: Path | None = Field(None, description="File that holds the key for what is kept at rest.")
     encryption_key: SecretStr | None = Field(None, description="The key itself; the last resort, a file is better.")
-    client_key_file: Path | None = Field(
-        None, description="A first client key, from a file: for containers. The commands send it."
-    )
     codex_issuer: str = Field("https://auth.openai.com", description="Issuer of the codex provider.")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Further Host values to answer to, separated by commas, port included."

@@ -2,12 +2,14 @@
 
 # ruff: noqa: PLC0415
 
+import re
 from typing import Annotated, Literal
 
 import typer
 
 from service import __version__
 from service.cli.address import the_service
+from service.domain.caller import RIGHTS
 
 app = typer.Typer(
     help="The one owner of a machine's OAuth logins. Every command but serve, demo and openapi asks a running service.",
@@ -19,6 +21,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+keys_app = typer.Typer(help="Client keys, for whoever is not the owner.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(keys_app, name="keys")
+
 Account = Annotated[str, typer.Option("--account", metavar="NAME", help="Which login.")]
 Json = Annotated[bool, typer.Option("--json", help="The service's answer as JSON, on stdout.")]
 MinTtl = Annotated[
@@ -28,6 +33,22 @@ NewerThan = Annotated[
     int | None,
     typer.Option("--newer-than", min=0, metavar="GENERATION", help="The generation whose token was just rejected."),
 ]
+
+
+def _scope(text: str) -> frozenset[str]:
+    """Some of the rights, with commas."""
+    scope = frozenset(text.split(","))
+    if not scope <= set(RIGHTS):
+        raise typer.BadParameter(f"some of {', '.join(RIGHTS)}, with commas")
+    return scope
+
+
+def _seconds(text: str) -> int:
+    """A duration in seconds."""
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhd]?)", text)
+    if found is None:
+        raise typer.BadParameter("a number of seconds, or like 30d, 12h, 90m")
+    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 @app.callback()
@@ -135,6 +156,63 @@ def export(
     from service.cli.transfer import export_credential
 
     raise typer.Exit(export_credential(the_service(), form, account=account))
+
+
+@keys_app.command("add")
+def keys_add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.", show_default=False)],
+    account: Annotated[
+        list[str] | None, typer.Option("--account", metavar="NAME", help="A login it is for; all if none is given.")
+    ] = None,
+    scope: Annotated[
+        frozenset[str] | None,
+        typer.Option(
+            "--scope",
+            metavar=",".join(RIGHTS),
+            parser=_scope,
+            help="What it may be used for: some of these; token,headers,status if not given.",
+        ),
+    ] = None,
+    expires_in: Annotated[
+        int | None,
+        typer.Option(
+            "--expires-in", metavar="DURATION", parser=_seconds, help="How long it is good: 30d, 12h, 90m or seconds."
+        ),
+    ] = None,
+) -> None:
+    """Make a client key and print it, once."""
+    from service.cli.keys import add_key
+
+    raise typer.Exit(add_key(the_service(), name, accounts=account or (), scope=scope or (), expires_in=expires_in))
+
+
+@keys_app.command("list")
+def keys_list(json: Json = False) -> None:
+    """List all client keys: what they are for, and when they were last used."""
+    from service.cli.keys import list_keys
+
+    raise typer.Exit(list_keys(the_service(), as_json=json))
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which one.", show_default=False)],
+) -> None:
+    """Revoke a client key: it is refused from now on, everywhere."""
+    from service.cli.keys import revoke_key
+
+    raise typer.Exit(revoke_key(the_service(), name))
+
+
+@app.command()
+def audit(
+    json: Json = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many entries, newest first.")] = 100,
+) -> None:
+    """Show who did what: logins, refreshes, logouts, client keys, and who was refused."""
+    from service.cli.keys import show_audit
+
+    raise typer.Exit(show_audit(the_service(), limit=limit, as_json=json))
 
 
 @app.command()

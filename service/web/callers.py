@@ -51,6 +51,9 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
 """Every route but those that are open. Which accounts a caller sees, the routes look at: they know what is meant."""
 
 
+_PATHS: Final = OPEN.union(path for _, path in RULES)
+
+
 def rule_of(method: str, path: str) -> Rule | None:
     """The rule of a call; None where there is no such route, which is told to whoever has been recognised."""
     return RULES.get((method, template(path)))
@@ -134,6 +137,6 @@ def name_of(peer: Peer) -> str:
 
 
 def call_of(scope: Scope) -> str:
-    """The call as one of our routes; never the path as sent, which may hold anything."""
+    """The call, with `-` for a path that is none of ours: what was sent may hold anything."""
     method, path = scope["method"], template(scope["path"])
-    return f"{method} {path}" if (method, path) in RULES or (method == "GET" and path in OPEN) else "-"
+    return f"{method} {path if path in _PATHS else '-'}"

@@ -44,7 +44,7 @@ ALWAYS: Final = (
 NO_CONTENT_POLICY: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 """On every answer that does not bring a policy of its own."""
 
-_PROBES: Final = frozenset({"/healthz", "/readyz"})
+_PROBES: Final = frozenset({"GET /healthz", "GET /readyz"})
 """Asked every few seconds by machines: logged only when something is wrong."""
 
 _JSON: Final = frozenset({b"application/json", b"application/json;charset=utf-8"})
@@ -254,9 +254,9 @@ class Guard:
             await app(scope, receive, dressed)
         finally:
             took = (time.perf_counter() - began) * 1000
-            route = getattr(scope.get("route"), "path", "-")  # never the path as sent: it may hold a token
-            level = logging.DEBUG if status == 200 and route in _PROBES else logging.INFO
-            access_log.log(level, "%s %s %d %.1fms", scope["method"], route, status, took)
+            call = call_of(scope)  # never the path as sent: it may hold a token
+            level = logging.DEBUG if status == 200 and call in _PROBES else logging.INFO
+            access_log.log(level, "%s %d %.1fms", call, status, took)
 
 
 def dress(headers: "list[tuple[bytes, bytes]] | tuple[()]") -> list[tuple[bytes, bytes]]:

@@ -1,6 +1,7 @@
 """A house in which every answer to `client` is checked against the rules for every answer."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from service.domain.caller import digest_of
+from service.domain.secret import Secret
 from service.sandbox import Knobs, User
 from tests.kit import House, house
 from tests.web.expect import lawful
@@ -47,6 +50,14 @@ async def install(house: House, account: str = "default", user: User | None = No
     answer = await house.client.put("/credential", params={"account": account}, json=body)
     assert answer.status_code == 200
     return tokens
+
+
+async def client_key(house: House, name: str, **body: Any) -> str:
+    """A client key that the owner makes; the body as of PUT /keys/{name}, without the digest."""
+    key = f"test-{secrets.token_urlsafe(32)}"
+    answer = await house.client.put(f"/keys/{name}", json={"digest": digest_of(Secret(key)), **body})
+    assert answer.status_code == 201, answer.text
+    return key
 
 
 async def until(holds: Callable[[], bool]) -> None:

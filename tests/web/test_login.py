@@ -11,7 +11,7 @@ from service.oauth.pkce import challenge
 from service.sandbox import faults
 from tests.kit import House
 from tests.web.expect import BROWSER_LOGIN, DEVICE_LOGIN, problem
-from tests.web.home import home
+from tests.web.home import client_key, home
 from tests.web.logins import asked, start
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -148,6 +148,8 @@ async def test_the_verifier_fits_the_challenge_and_the_redirect_uri_is_the_same(
     ],
 )
 async def test_no_header_bends_the_redirect_uri(h: House, account: str, headers: dict[str, str]) -> None:
+    key = await client_key(h, account, scope=["login"])  # whoever forwards needs one
+    headers = {**headers, "Authorization": f"Bearer {key}"}
     answer = await h.client.post("/login", json={"account": account}, headers=headers)
     assert asked(answer.json())["redirect_uri"] == "http://localhost:1455/auth/callback"
 

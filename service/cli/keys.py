@@ -1,0 +1,118 @@
+"""`keys`, `audit` and `rekey`: who else may ask, what happened, and another encryption key.
+
+Promises that a client key is made here, printed once and never sent: the service gets its SHA-256 and keeps that.
+"""
+
+import secrets
+from collections.abc import Collection
+from typing import Any, Final
+from urllib.parse import quote
+
+from service.cli.accounts import duration
+from service.cli.client import Body, Service
+from service.cli.console import DONE, Failure, out, out_json, say
+from service.domain.caller import digest_of
+from service.domain.secret import Secret
+
+_PREFIX: Final = "pixir_"
+"""What a client key begins with, so that whoever searches for leaked secrets knows one when he sees it."""
+
+_MAX_PAGE: Final = 1000
+"""Entries of the audit trail in one answer."""
+
+
+def add_key(
+    service: Service, name: str, *, accounts: Collection[str], scope: Collection[str], expires_in: int | None
+) -> int:
+    """Make a key, have it let in, and print it: the only time."""
+    key = Secret(_PREFIX + secrets.token_urlsafe(32))
+    wish: Body = {"digest": digest_of(key), "expires_in": expires_in}
+    wish |= {"accounts": sorted(set(accounts))} if accounts else {}
+    wish |= {"scope": sorted(set(scope))} if scope else {}
+    made = service.call("PUT", _path(name), body=wish)
+    try:
+        out(key.reveal())
+    except Failure:
+        service.call("DELETE", _path(name))  # nobody has it
+        raise
+    say(_line(made), "It is shown this once. Whoever holds it sends it as: Authorization: Bearer KEY")
+    return DONE
+
+
+def list_keys(service: Service, *, as_json: bool) -> int:
+    """All keys, without the keys."""
+    answer = service.get("/keys")
+    if as_json:
+        out_json(answer)
+    else:
+        lines = [_line(key) for key in answer.get("keys") or ()]
+        say(*lines or ["There is no client key yet: pixir-auth keys add NAME"])
+    return DONE
+
+
+def revoke_key(service: Service, name: str) -> int:
+    """Whoever asks with this key from now on is refused."""
+    service.call("DELETE", _path(name))
+    say(f"Revoked the client key {name}.")
+    return DONE
+
+
+def show_audit(service: Service, *, limit: int, as_json: bool) -> int:
+    """The newest entries of the audit trail, newest first."""
+    entries: list[Body] = []
+    before: object = None
+    while len(entries) < limit:
+        page = service.get("/audit", {"before": before, "limit": min(limit - len(entries), _MAX_PAGE)})
+        entries += page.get("entries") or ()
+        before = page.get("next")
+        if before is None:
+            break
+    if as_json:
+        out_json({"entries": entries, "next": before})
+    else:
+        say(*map(_entry, entries) if entries else ["Nothing has happened yet."])
+    return DONE
+
+
+def seal_anew(service: Service) -> int:
+    """Have everything sealed with another encryption key."""
+    answer = service.call("POST", "/rekey")
+    say(f"Everything that is kept is sealed with the new key ({answer.get('resealed')} values).")
+    return DONE
+
+
+def _path(name: str) -> str:
+    return f"/keys/{quote(name, safe='')}"
+
+
+def _line(key: Body) -> str:
+    accounts = key.get("accounts")
+    parts = [
+        f"{key.get('name', '?'):<16}",
+        ",".join(key.get("scope") or ()),
+        "all accounts" if accounts is None else "accounts " + ",".join(accounts),
+        _expiry(key.get("expires_in")),
+        f"last used {key['last_used_at']}" if key.get("last_used_at") else "never used",
+        "from PIXIR_AUTH_CLIENT_KEY_FILE" if key.get("is_first") else "",
+    ]
+    return "  ".join(filter(None, parts))
+
+
+def _expiry(left: Any) -> str:
+    if not isinstance(left, int):
+        return "no expiry"
+    return f"expires in {duration(left)}" if left > 0 else "expired"
+
+
+def _entry(entry: Body) -> str:
+    times = entry.get("times")
+    parts = [
+        str(entry.get("at", "?")),
+        f"{entry.get('who', '?'):<12}",
+        f"{entry.get('deed', '?'):<13}",
+        str(entry.get("outcome", "?")),
+        f"account {entry['account']}" if entry.get("account") else "",
+        str(entry.get("detail") or ""),
+        f"{times} times" if isinstance(times, int) and times > 1 else "",
+    ]
+    return "  ".join(filter(None, parts))
