@@ -1,7 +1,7 @@
 """The audit trail, on its way into the store: noted at once, written a little later, never in anybody's way.
 
 Promises that nothing waits for it and that a flood cannot grow it: what is refused again and again is one entry that
-counts. While the database does not take it, the newest are kept, as many as fit.
+counts, and who is refused in many ways pushes out other refusals only.
 """
 
 import asyncio
@@ -46,8 +46,8 @@ class Trail:
         """Something has happened. No input and no secret may be in it: `who` and `detail` are words of ours."""
         entry: Entry = (deed, who, outcome, account, detail)
         before = self._waiting.pop(entry, None)
-        if before is None and len(self._waiting) >= _WAITING:
-            self._waiting.pop(next(iter(self._waiting)))
+        if before is None and len(self._waiting) >= _WAITING and not self._makes_room(deed):
+            return
         at, times = (before.at, before.times) if before else (self._now(), 0)
         self._waiting[entry] = Event(at, deed, who, outcome, account, detail, times + 1)
         if deed != "refused":
@@ -81,6 +81,15 @@ class Trail:
             await self._keys.write()
         except StoreUnavailable as exc:
             log.warning("the audit trail cannot be written just now", exc_info=exc)
+
+    def _makes_room(self, deed: Deed) -> bool:
+        """Let go of the oldest refusal; of what was done only for something else that was done."""
+        refusals = (entry for entry in self._waiting if entry[0] == "refused")
+        victim = next(refusals, None if deed == "refused" else next(iter(self._waiting)))
+        if victim is None:
+            return False
+        del self._waiting[victim]
+        return True
 
     async def _write(self) -> None:
         async with self._writing:

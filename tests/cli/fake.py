@@ -75,6 +75,8 @@ class FakeService:
         self.requests: list[Received] = []
         self.replies: dict[tuple[str, str], Reply | list[Reply]] = {}
         self.accounts: dict[str, dict[str, Any]] = {"default": subscription("default")}
+        self.keys: dict[str, dict[str, Any]] = {}
+        self.trail: list[dict[str, Any]] = []
         self.access_token = ACCESS
         self.generation = 3
         self.page = 2
@@ -116,6 +118,10 @@ class FakeService:
             ("PUT", "/credential"): lambda name: self._install(name, asked),
             ("GET", "/readyz"): lambda _name: Reply(body={"status": "ok"}),
         }.get((asked.method, asked.path))
+        if asked.path.startswith("/keys"):
+            return self._keys(asked)
+        if (asked.method, asked.path) == ("GET", "/audit"):
+            return self._audit(asked)
         if (asked.method, asked.path) == ("GET", "/accounts"):
             return self._accounts(asked.query.get("after", ""))
         if handler is None:
@@ -145,6 +151,34 @@ class FakeService:
         page = names[: self.page]
         more = page[-1] if len(names) > len(page) else None
         return Reply(body={"accounts": [self.accounts[name] for name in page], "next": more})
+
+    def _keys(self, asked: Received) -> Reply:
+        name = asked.path.removeprefix("/keys").removeprefix("/")
+        if asked.method == "GET":
+            return Reply(body={"keys": [self.keys[name] for name in sorted(self.keys)]})
+        if asked.method == "DELETE":
+            return Reply(204) if self.keys.pop(name, None) else problem(404, "unknown_key", "There is no such key.")
+        if name in self.keys:
+            return problem(409, "key_exists", "There is one already.")
+        body = asked.json
+        left = body["expires_in"]
+        self.keys[name] = {
+            "name": name,
+            "scope": body.get("scope", ["token", "headers", "status"]),
+            "accounts": body.get("accounts"),
+            "created_at": "2026-11-26T10:00:00Z",
+            "expires_at": "2026-12-26T10:00:00Z" if left else None,
+            "expires_in": left,
+            "last_used_at": None,
+            "is_first": False,
+        }
+        return Reply(201, self.keys[name])
+
+    def _audit(self, asked: Received) -> Reply:
+        before, limit = int(asked.query.get("before", 10**9)), int(asked.query.get("limit", 100))
+        left = [entry for entry in self.trail if entry["number"] < before]
+        page = left[: min(limit, self.page)]
+        return Reply(body={"entries": page, "next": page[-1]["number"] if len(left) > len(page) else None})
 
     def _logout(self, name: str) -> Reply:
         self.accounts[name] = nobody(name)
