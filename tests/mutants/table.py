@@ -508,7 +508,7 @@ APART: Final = (
     mutant(
         "I4: who wakes after his time has half a second for his answer",
         ISSUER,
-        "_LAST_LOOK + min(max(0.0, self._boot() - deadline), self._timeout)",
+        "_LAST_LOOK + min(max(0.0, self._boot() - deadline), self.timeout)",
         "_LAST_LOOK",
         killer="simulation/test_found.py::test_what_a_stopped_process_sends_on_waking_gets_time_for_its_answer",
     ),
