@@ -12,9 +12,9 @@ import httpx
 from tests.kit.processes import Process
 
 
-def port_of(process: Process) -> int:
+def port_of(service: Process | int) -> int:
     """Where it listens."""
-    port = urlsplit(process.url).port
+    port = service if isinstance(service, int) else urlsplit(service.url).port
     assert port is not None
     return port
 
@@ -32,12 +32,12 @@ class Heard(NamedTuple):
         return [answer.status_code for answer in self.answers]
 
 
-def ours(service: Process, raw: bytes) -> bytes:
+def ours(service: Process | int, raw: bytes) -> bytes:
     """A request for this service: TO_US becomes its Host header."""
     return raw.replace(b"TO_US", b"Host: localhost:%d" % port_of(service))
 
 
-def opened(service: Process, raw: bytes = b"") -> socket.socket:
+def opened(service: Process | int, raw: bytes = b"") -> socket.socket:
     """A connection on which that was sent."""
     connection = socket.create_connection(("127.0.0.1", port_of(service)), 10)
     connection.sendall(ours(service, raw))
@@ -61,7 +61,7 @@ def heard(connection: socket.socket, *, until: int = 1000, within: float = 10) -
     return Heard(answers, is_closed=False)
 
 
-def said(service: Process, raw: bytes, *, until: int = 1000, within: float = 10) -> Heard:
+def said(service: Process | int, raw: bytes, *, until: int = 1000, within: float = 10) -> Heard:
     """What comes back for these bytes."""
     with opened(service, raw) as connection:
         return heard(connection, until=until, within=within)
