@@ -56,7 +56,7 @@ class Connection(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _fault: Fault | None = None
     _owed = 0  # answers to requests whose head was whole
-    _is_deaf = _is_parting = _has_body = _has_advanced = False
+    _is_deaf = _is_parting = _has_ended = _has_body = _has_advanced = False
     _in_message = _in_head = False
     _head = 0  # bytes
     _idle_bytes = 0  # since anything became of them
@@ -90,6 +90,15 @@ class Connection(HttpToolsProtocol):
         self.transport = self._way
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Who has sent all that he will may wait for the answers to it, unless the last request is not whole."""
+        if self._is_parting or not self._owed or (self.cycle.more_body and not self._fault):
+            return None
+        self._is_deaf = self._has_ended = True
+        if not self._fault:
+            self.cycle.keep_alive = False
+        return True
 
     def shutdown(self) -> None:
         """The service ends: who is owed an answer gets it."""
@@ -243,7 +252,9 @@ class Connection(HttpToolsProtocol):
         """Nothing more will be said; let what still comes go by, until the client closes too or its time is over."""
         self._is_deaf = self._is_parting = True
         self._unset_keepalive_if_required()
-        if not self._way.is_closing():
+        if self._has_ended:
+            self._way.close()
+        elif not self._way.is_closing():
             self._way.write_eof()
             self.flow.resume_reading()
             self._watch()

@@ -37,7 +37,7 @@ async def whole(receive: Any) -> bytes | None:
             return None
         body += message["body"]
         if not message["more_body"]:
-            return body
+            return bytes(body)
 
 
 async def answer(send: Any, body: bytes, status: int = 200) -> None:

@@ -95,6 +95,8 @@ class _Clients:
             if how == "reset":
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.close()
+        if how != "half":
+            self._open.clear()
 
     def closed(self, within: float) -> int:
         count = 0
