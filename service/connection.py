@@ -8,7 +8,7 @@ still sending. Sends back nothing of what was sent, and logs nothing of it. Deci
 import asyncio
 import functools
 from types import SimpleNamespace
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -32,6 +32,11 @@ MAX_HEADERS: Final = 100
 MAX_WAITING: Final = 32
 """Requests sent before the answer to the first: each costs kilobytes, and one packet may hold ten thousand."""
 
+_NONE, _HEAD, _BODY = range(3)
+
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+"""What says where a request ends."""
+
 Fault = tuple[Code, str]
 
 _UNREADABLE: Final[Fault] = "malformed_request", "The request is not HTTP/1.1, or not clearly so."
@@ -53,13 +58,13 @@ class Connection(HttpToolsProtocol):
 
     _peer: Peer | None = None
     _way: asyncio.Transport
+    _seen: SimpleNamespace  # the same as answers see it
     _deadline: asyncio.TimerHandle | None = None
     _fault: Fault | None = None
     _owed = 0  # answers to requests whose head was whole
     _is_deaf = _is_parting = _has_ended = _has_body = _has_advanced = False
-    _in_message = _in_head = False
-    _head = 0  # bytes
-    _idle_bytes = 0  # since anything became of them
+    _part_read = 0  # _NONE, _HEAD or _BODY of a request
+    _idle_bytes = 0  # pieces of which nothing has become
 
     # the connection
 
@@ -74,10 +79,10 @@ class Connection(HttpToolsProtocol):
         self._peer = peer
         self.app_state = {**self.app_state, "peer": peer}
         super().connection_made(transport)
-        answers_see: Any = SimpleNamespace(
+        self._seen = SimpleNamespace(
             write=transport.write, is_closing=transport.is_closing, close=self._close_after_answer
         )
-        self.transport = answers_see
+        self.transport = cast(asyncio.Transport, self._seen)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -87,6 +92,7 @@ class Connection(HttpToolsProtocol):
         if self._peer is None:  # never let in
             return
         crowd().loses(self._peer)
+        self._seen.close = self._way.close  # else the garbage collector would have to find every connection
         self.transport = self._way
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
@@ -114,9 +120,10 @@ class Connection(HttpToolsProtocol):
         if self._is_deaf:
             return
         self._unset_keepalive_if_required()
-        for start in range(0, len(data), MAX_HEAD):
-            if not self._feed(data[start : start + MAX_HEAD]):
-                break
+        if len(data) <= MAX_HEAD:
+            self._feed(data)
+        else:
+            any(not self._feed(data[start : start + MAX_HEAD]) for start in range(0, len(data), MAX_HEAD))
         self._watch()
 
     def _feed(self, piece: bytes) -> bool:
@@ -131,54 +138,42 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._fault or _UNREADABLE)
         else:
             self._idle_bytes = 0 if self._has_advanced else self._idle_bytes + len(piece)
-            if self._idle_bytes > MAX_HEAD:  # of one header, of trailers or between two requests
-                self._refuse(_TOO_LARGE if self._in_head else _UNREADABLE)
+            if self._idle_bytes >= MAX_HEAD:  # of a head, of trailers or between two requests
+                self._refuse(_TOO_LARGE if self._part_read == _HEAD else _UNREADABLE)
         return not self._is_deaf
 
     # what the parser says
 
     def on_message_begin(self) -> None:
         """A request."""
-        self._has_advanced = self._in_message = self._in_head = True
-        self._head = 0
+        self._part_read = _HEAD
         super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        """A piece of the target."""
-        self._measure(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; or a trailer, which nobody has asked for and which must not look like one."""
-        if self._in_head:
-            self._measure(len(name) + len(value) + 4)
-            if len(self.headers) == MAX_HEADERS:
-                self._stop(_TOO_LARGE)
-            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is whole: begin the answer, unless it could be read in more ways than one (RFC 9112 section 6.3)."""
-        self._in_head = False
+        self._part_read = _BODY
         self._has_advanced = True
-        lengths = [value for name, value in self.headers if name == b"content-length"]
-        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
-        version = self.parser.get_http_version()
+        headers, version = self.headers, self.parser.get_http_version()
+        if len(headers) > MAX_HEADERS or (self._idle_bytes and self._head_bytes() > MAX_HEAD):
+            self._stop(_TOO_LARGE)
+        framing = [header for header in headers if header[0] in _FRAMING]
         if (
-            len(lengths) + len(codings) > 1
-            or codings not in ([], [b"chunked"])
-            or (version != "1.1" and (codings or version != "1.0"))
-            or self.parser.get_method() == b"CONNECT"
+            len(framing) > 1
+            or (framing and framing[0][0] == b"transfer-encoding" and not _is_chunked(framing[0][1], version))
+            or version not in ("1.1", "1.0")
             or not self.url.startswith(b"/")  # neither `*` nor a whole URL
             or b"#" in self.url
+            or self.parser.get_method() == b"CONNECT"
         ):
             self._stop(_UNREADABLE)
-        self._has_body = bool(codings) or lengths not in ([], [b"0"])
+        self._has_body = bool(framing) and framing[0][1] != b"0"
         if self._has_body and self.parser.should_upgrade():
             self._stop(_UPGRADE)  # the parser would take the body for the other protocol
         if len(self.pipeline) == MAX_WAITING:
             self._stop(_TOO_MANY)
         super().on_headers_complete()
         self._owed += 1
+        self.headers = []  # for trailers: nobody has asked for any, and they must not look like headers
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -188,13 +183,11 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._has_advanced = True
-        self._in_message = False
+        self._part_read = _NONE
         super().on_message_complete()
 
-    def _measure(self, more: int) -> None:
-        self._head += more
-        if self._head > MAX_HEAD:
-            self._stop(_TOO_LARGE)
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _stop(self, fault: Fault) -> NoReturn:
         self._fault = fault
@@ -214,7 +207,7 @@ class Connection(HttpToolsProtocol):
             self._say(self._fault)
         else:
             super().on_response_complete()
-            if self._owed or self._in_message:
+            if self._owed or self._part_read:
                 self._unset_keepalive_if_required()
                 self._watch()
 
@@ -222,7 +215,7 @@ class Connection(HttpToolsProtocol):
         """Say what is wrong after all that is owed for what came before."""
         self._is_deaf = True
         self._fault = fault
-        if self._in_message and not self._in_head and self._owed and self.cycle.more_body:
+        if self._part_read == _BODY and self._owed and self.cycle.more_body:
             if self.pipeline:
                 self.pipeline.popleft()  # not begun
             elif self.cycle.response_started:
@@ -243,7 +236,7 @@ class Connection(HttpToolsProtocol):
 
     def _close_after_answer(self) -> None:
         """Where uvicorn closes after the last answer. Closing on what has not been read would destroy the answer."""
-        if self._in_message or self._is_deaf:
+        if self._part_read or self._is_deaf:
             self._part()
         else:
             self._way.close()
@@ -273,6 +266,10 @@ class Connection(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def _is_chunked(coding: bytes, version: str) -> bool:
+    return coding.lower() == b"chunked" and version == "1.1"
 
 
 def _parting(app: Any, cycle: RequestResponseCycle) -> Any:
