@@ -1,4 +1,5 @@
-"""Files that only we may read: made 0600 (folders 0700) from birth, never through a symbolic link.
+"""Files that only we may read: made 0600 (folders 0700) from birth, never through a symbolic link or a second name, and
+on a way that nobody else can exchange.
 
 Never opens a file that SQLite may have open: closing any descriptor of it would drop SQLite's locks.
 """
@@ -7,6 +8,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -19,6 +21,7 @@ def private_folder(path: Path) -> None:
 
     What was there before keeps its mode: it may be more than our folder.
     """
+    _refuse_open_way(path)
     for folder in reversed([path, *path.parents]):
         if not folder.exists():
             folder.mkdir(mode=0o700, exist_ok=True)  # pathlib's `parents` would leave those to the umask
@@ -29,11 +32,20 @@ def private_folder(path: Path) -> None:
 
 
 def private_file(path: Path) -> None:
-    """Make sure of a file that is ours and 0600, empty if it is new; loose permissions are taken back."""
+    """Make sure of a file to write into that is ours and 0600, empty if it is new; loose permissions are taken back."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o600))
     except FileExistsError:
-        if stat.S_IMODE(_owned(path, stat.S_ISREG).st_mode) & ~0o600:
+        private_if_there(path)
+
+
+def private_if_there(path: Path) -> None:
+    """The same for a file that somebody else makes, and may take away at any moment: nothing if there is none."""
+    with suppress(FileNotFoundError):
+        found = _owned(path, stat.S_ISREG)
+        if found.st_nlink > 1:
+            raise UnsafePath(f"{path} has another name: what is written into it would change another file")
+        if stat.S_IMODE(found.st_mode) & ~0o600:
             path.chmod(0o600)
 
 
@@ -74,6 +86,29 @@ def _owned(path: Path, is_kind: Callable[[int], bool]) -> os.stat_result:
     if found.st_uid != os.geteuid():
         raise UnsafePath(f"{path} belongs to another user")
     return found
+
+
+def _refuse_open_way(path: Path) -> None:
+    """Whoever owns a folder above ours, or can write there, could put a folder of his own in its place."""
+    nobody_here = _overflow_uid()
+    resolved = Path(os.path.realpath(path.parent))
+    for above in {*path.absolute().parents, resolved, *resolved.parents}:
+        try:
+            found = above.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # not there yet: it will be ours, or cannot be made
+        if found.st_uid not in (os.geteuid(), 0, nobody_here):
+            raise UnsafePath(f"{path} is not safe: {above} belongs to another user")
+        if stat.S_ISDIR(found.st_mode) and found.st_mode & 0o002 and not found.st_mode & stat.S_ISVTX:
+            raise UnsafePath(f"{path} is not safe: {above} can be written to by everybody")
+
+
+def _overflow_uid() -> int | None:
+    """What the kernel calls owners whom it cannot name here: in a container with users of its own, those outside."""
+    try:
+        return int(Path("/proc/sys/kernel/overflowuid").read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _sync_folder(path: Path) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from service.domain.errors import StoreUnavailable
-from service.store.files import private_file, private_folder
+from service.store.files import private_file, private_folder, private_if_there
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +126,8 @@ def open_engine(path: Path, *, connections: int) -> Engine:
     """An engine on the file, made if it is not there; as many connections as threads, so that nobody waits for one."""
     private_folder(path.parent)
     private_file(path)
+    for beside in ("-wal", "-shm", "-journal"):
+        private_if_there(path.with_name(path.name + beside))
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         hide_parameters=True,  # else an error shows every value

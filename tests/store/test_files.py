@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.errors import StoreUnavailable
 from service.store.files import UnsafePath, create_private, private_file, private_folder, read_private
 from service.store.owner import Owners
 
@@ -131,6 +130,10 @@ def a_folder(path: Path, target: Path) -> None:
     path.mkdir()
 
 
+def a_hard_link(path: Path, target: Path) -> None:
+    path.hardlink_to(target)
+
+
 def somebody_elses_file(path: Path, target: Path) -> None:
     path.write_bytes(b"prepared")
     os.chown(path, SOMEBODY_ELSE, SOMEBODY_ELSE)
@@ -138,6 +141,8 @@ def somebody_elses_file(path: Path, target: Path) -> None:
 
 Trap = Callable[[Path, Path], None]
 TRAPS = [a_link, a_dangling_link, a_pipe, a_folder, pytest.param(somebody_elses_file, marks=as_root)]
+ALSO_WRITTEN = [*TRAPS, a_hard_link]
+"""For what is written into: to read a file of ours by another of its names does no harm."""
 
 
 @pytest.fixture
@@ -150,14 +155,15 @@ def target(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("nothing_hangs")
-@pytest.mark.parametrize("trap", TRAPS)
-def test_a_prepared_database_is_refused(tmp_path: Path, target: Path, trap: Trap) -> None:
+@pytest.mark.parametrize("trap", ALSO_WRITTEN)
+@pytest.mark.parametrize("beside", ["", "-wal", "-shm", "-journal"])
+def test_a_prepared_database_is_refused(tmp_path: Path, target: Path, trap: Trap, beside: str) -> None:
     (tmp_path / "data").mkdir(0o700)
-    path = tmp_path / "data" / "x.db"
+    path = tmp_path / "data" / f"x.db{beside}"
     trap(path, target)
     before = os.lstat(path)
-    with pytest.raises(UnsafePath, match=r"x\.db"):
-        open_store(f"sqlite:{path}")
+    with pytest.raises(UnsafePath, match=rf"x\.db{beside}"):
+        open_store(f"sqlite:{tmp_path / 'data' / 'x.db'}")
     assert os.lstat(path) == before
     assert (target.read_bytes(), mode(target)) == (b"precious", "-rw-r--r--")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["data", "target"]
@@ -226,6 +232,90 @@ def test_where_it_is_allowed_a_link_is_followed_and_a_pipe_is_not_waited_for(tmp
         read_private(tmp_path / "pipe", strict=False)
 
 
+# -- the way to our folder ------------------------------------------------------------------------------------------
+
+ANOTHER = 12345
+"""A user who is neither of us, nor root, nor what the kernel calls those that it cannot name."""
+
+
+@pytest.fixture
+def above(tmp_path: Path) -> Path:
+    """A folder above the one that we want."""
+    folder = tmp_path / "above"
+    folder.mkdir(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("loose", [0o777, 0o757, 0o703])
+@pytest.mark.parametrize("rest", ["data", "between/data"])
+def test_a_way_through_a_folder_that_everybody_can_write_to_is_refused(above: Path, loose: int, rest: str) -> None:
+    """They could exchange what is in it for a folder of their own."""
+    above.chmod(loose)
+    with pytest.raises(UnsafePath, match=rf"{above} can be written to by everybody"):
+        open_store(f"sqlite:{above / rest / 'x.db'}")
+    assert list(above.iterdir()) == []
+
+
+def test_a_way_is_refused_too_that_was_there_before(above: Path) -> None:
+    private_folder(above / "data")
+    above.chmod(0o777)
+    with pytest.raises(UnsafePath, match=str(above)):
+        private_folder(above / "data")
+
+
+@pytest.mark.parametrize("closed", [0o1777, 0o775, 0o755, 0o700])
+def test_a_way_that_nobody_can_exchange_is_taken(above: Path, closed: int) -> None:
+    """In a sticky folder everybody can make something, but not take away what is ours."""
+    above.chmod(closed)
+    private_folder(above / "data")
+    assert mode(above / "data") == "drwx------"
+
+
+@as_root
+def test_a_way_through_somebody_elses_folder_is_refused(above: Path) -> None:
+    os.chown(above, ANOTHER, ANOTHER)
+    with pytest.raises(UnsafePath, match=f"{above} belongs to another user"):
+        private_folder(above / "data")
+    assert list(above.iterdir()) == []
+
+
+@as_root
+def test_a_folder_of_an_owner_whom_the_kernel_cannot_name_is_none_of_anybody_here(above: Path) -> None:
+    """So the folders above look in a container with users of its own."""
+    overflow = int(Path("/proc/sys/kernel/overflowuid").read_text())
+    os.chown(above, overflow, overflow)
+    private_folder(above / "data")
+
+
+@pytest.mark.parametrize("loose", [False, True])
+def test_a_link_on_the_way_is_looked_through(tmp_path: Path, above: Path, loose: bool) -> None:
+    (tmp_path / "link").symlink_to(above)
+    above.chmod(0o777 if loose else 0o755)
+    if not loose:
+        private_folder(tmp_path / "link" / "data")
+        assert mode(above / "data") == "drwx------"
+        return
+    with pytest.raises(UnsafePath, match=str(above)):
+        private_folder(tmp_path / "link" / "data")
+
+
+@as_root
+def test_a_link_of_somebody_else_on_the_way_is_refused(tmp_path: Path, above: Path) -> None:
+    (tmp_path / "link").symlink_to(above)
+    os.chown(tmp_path / "link", ANOTHER, ANOTHER, follow_symlinks=False)
+    with pytest.raises(UnsafePath, match="link belongs to another user"):
+        private_folder(tmp_path / "link" / "data")
+
+
+def test_a_folder_that_a_link_stands_in_counts_too(tmp_path: Path, above: Path) -> None:
+    """Whoever can write there can lead it elsewhere."""
+    (tmp_path / "safe").mkdir(0o700)
+    (above / "link").symlink_to(tmp_path / "safe")
+    above.chmod(0o777)
+    with pytest.raises(UnsafePath, match=str(above)):
+        private_folder(above / "link" / "data")
+
+
 # -- all or nothing ------------------------------------------------------------------------------------------------
 
 
@@ -268,13 +358,30 @@ def content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-async def test_a_log_prepared_as_a_link_is_not_written_through(tmp_path: Path, target: Path) -> None:
+@pytest.mark.usefixtures("nothing_hangs")
+@pytest.mark.parametrize("trap", ALSO_WRITTEN)
+@pytest.mark.parametrize("beside", ["-wal", "-shm", "-journal"])
+async def test_what_is_prepared_beside_a_database_in_use_before_is_refused(
+    tmp_path: Path, target: Path, trap: Trap, beside: str
+) -> None:
     address = f"sqlite:{tmp_path / 'data' / 'x.db'}"
     await open_store(address).close()
-    (tmp_path / "data" / "x.db-wal").symlink_to(target)
-    with pytest.raises(StoreUnavailable):
+    trap(tmp_path / "data" / f"x.db{beside}", target)
+    with pytest.raises(UnsafePath, match=rf"x\.db{beside}"):
         open_store(address)
-    assert content(target) == b"precious"
+    assert (content(target), mode(target)) == (b"precious", "-rw-r--r--")
+
+
+async def test_a_log_opened_to_others_is_closed_again(tmp_path: Path) -> None:
+    address = f"sqlite:{tmp_path / 'data' / 'x.db'}"
+    first = open_store(address)
+    await first.install(credential())
+    for path in (tmp_path / "data").iterdir():
+        path.chmod(0o666)
+    second = open_store(address)
+    assert set(modes(tmp_path / "data").values()) == {"-rw-------"}
+    await first.close()
+    await second.close()
 
 
 def is_locked(path: Path) -> bool:
