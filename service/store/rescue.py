@@ -69,11 +69,11 @@ class Rescue:
         for folder in self._folders:
             try:
                 private_folder(folder)
-                create_private(folder / _name(credential), sealed)
+                path = folder / _name(credential)
+                if create_private(path, sealed) or _read(path, vault) is not None:  # it was kept before, and is whole
+                    return folder in self._durable
             except (OSError, UnsafePath) as exc:
                 log.warning("no rescue file can be made in %s (%s)", folder, exc)
-            else:
-                return folder in self._durable
         return False
 
     def discard(self, credential: Credential) -> None:

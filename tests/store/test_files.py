@@ -5,16 +5,23 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service.store.files import UnsafePath, create_private, private_file, private_folder, read_private
+from service.store.generations import Generations
 from service.store.owner import Owners
+from service.store.rescue import Rescue
+from service.store.vault import Vault
 
-from .samples import bare, credential, open_store
+from .samples import KEY, bare, credential, open_store
 
 SOMEBODY_ELSE = 65534
+
+LOST = replace(credential(), login_id="abc1", generation=3)
+"""A pair that no database has taken."""
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 
@@ -41,11 +48,22 @@ def modes(folder: Path) -> dict[str, str]:
 async def test_every_file_is_ours_alone_whatever_the_umask(tmp_path: Path) -> None:
     store = open_store(f"sqlite:{tmp_path / 'data' / 'x.db'}")
     owners = Owners(tmp_path / "data" / "owners")
+    generations = Generations(tmp_path / "config" / "generations.db")
+    rescue = Rescue(tmp_path / "data")
     await store.install(credential())
-    create_private(tmp_path / "data" / "encryption.key", b"key")
+    generations.note("login-1", 1)
+    create_private(tmp_path / "config" / "encryption.key", b"key")
+    rescue.lay_ballast()
+    assert rescue.save(LOST, Vault(KEY))
     assert modes(tmp_path) == {
+        "config": "drwx------",
+        "config/encryption.key": "-rw-------",
+        "config/generations.db": "-rw-------",
+        "config/generations.db-shm": "-rw-------",
+        "config/generations.db-wal": "-rw-------",
         "data": "drwx------",
-        "data/encryption.key": "-rw-------",
+        "data/abc1-3.rescue": "-rw-------",
+        "data/ballast": "-rw-------",
         "data/owners": "drwx------",
         f"data/owners/{bare(owners.present())}.lock": "-rw-------",
         "data/x.db": "-rw-------",
@@ -53,6 +71,7 @@ async def test_every_file_is_ours_alone_whatever_the_umask(tmp_path: Path) -> No
         "data/x.db-wal": "-rw-------",
     }
     owners.close()
+    generations.close()
     await store.close()
 
 
@@ -167,6 +186,63 @@ def test_a_prepared_database_is_refused(tmp_path: Path, target: Path, trap: Trap
     assert os.lstat(path) == before
     assert (target.read_bytes(), mode(target)) == (b"precious", "-rw-r--r--")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["data", "target"]
+
+
+@pytest.mark.usefixtures("nothing_hangs")
+@pytest.mark.parametrize("trap", ALSO_WRITTEN)
+def test_a_prepared_record_of_generations_is_refused(tmp_path: Path, target: Path, trap: Trap) -> None:
+    trap(tmp_path / "generations.db", target)
+    with pytest.raises(UnsafePath, match=r"generations\.db"):
+        Generations(tmp_path / "generations.db")
+    assert (target.read_bytes(), mode(target)) == (b"precious", "-rw-r--r--")
+
+
+@pytest.mark.usefixtures("nothing_hangs")
+@pytest.mark.parametrize("trap", [a_link, a_dangling_link, a_pipe, a_hard_link])
+def test_a_prepared_folder_of_owners_is_refused(tmp_path: Path, target: Path, trap: Trap) -> None:
+    trap(tmp_path / "owners", target)
+    with pytest.raises((UnsafePath, FileExistsError)):
+        Owners(tmp_path / "owners")
+    assert (target.read_bytes(), mode(target)) == (b"precious", "-rw-r--r--")
+
+
+@pytest.mark.usefixtures("nothing_hangs")
+@pytest.mark.parametrize("trap", ALSO_WRITTEN)
+def test_a_prepared_lock_is_not_waited_for_and_leads_nowhere(tmp_path: Path, target: Path, trap: Trap) -> None:
+    (tmp_path / "owners").mkdir(0o700)
+    trap(tmp_path / "owners" / "abc.lock", target)
+    owners = Owners(tmp_path / "owners")
+    owners.fate("abc")
+    owners.close()
+    assert (target.read_bytes(), mode(target)) == (b"precious", "-rw-r--r--")
+
+
+@pytest.mark.usefixtures("nothing_hangs")
+@pytest.mark.parametrize("trap", ALSO_WRITTEN)
+def test_prepared_ballast_is_not_written_through(tmp_path: Path, target: Path, trap: Trap) -> None:
+    trap(tmp_path / "ballast", target)
+    rescue = Rescue(tmp_path)
+    rescue.lay_ballast()
+    rescue.free_ballast()
+    assert (target.read_bytes(), mode(target)) == (b"precious", "-rw-r--r--")
+
+
+@pytest.mark.usefixtures("nothing_hangs")
+@pytest.mark.parametrize("trap", ALSO_WRITTEN)
+def test_where_a_rescue_file_is_prepared_the_pair_is_kept_elsewhere(tmp_path: Path, target: Path, trap: Trap) -> None:
+    (tmp_path / "first").mkdir(0o700)
+    trap(tmp_path / "first" / "abc1-3.rescue", target)
+    assert Rescue(tmp_path / "first", tmp_path / "second").save(LOST, Vault(KEY))
+    assert (target.read_bytes(), mode(target)) == (b"precious", "-rw-r--r--")
+    (found,) = Rescue(tmp_path / "second").found(Vault(KEY))
+    assert found.credential == LOST
+
+
+def test_a_pair_that_was_kept_before_is_kept(tmp_path: Path) -> None:
+    rescue = Rescue(tmp_path / "first", tmp_path / "second")
+    assert rescue.save(LOST, Vault(KEY))
+    assert rescue.save(LOST, Vault(KEY))
+    assert modes(tmp_path) == {"first": "drwx------", "first/abc1-3.rescue": "-rw-------"}
 
 
 @pytest.mark.parametrize("trap", [a_link, pytest.param(somebody_elses_file, marks=as_root)])
