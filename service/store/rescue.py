@@ -10,10 +10,11 @@ import json
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import gettempdir, mkdtemp
 from typing import Any, Final
 
 from service.domain.credential import Credential, Identity
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 _TOKENS: Final = ("access_token", "refresh_token", "id_token")
 _NAME: Final = re.compile(r"([0-9a-f]{1,64})-([0-9]{1,18})\.rescue")
 _LARGEST: Final = 1 << 20
+_PREFIX: Final = "pixir-auth-rescue-"
 
 BALLAST_BYTES: Final = 1 << 20
 """Space that is given back to the file system when it is full: enough for one commit of every account in trouble."""
@@ -45,8 +47,7 @@ class Rescue:
     def __init__(self, *folders: Path) -> None:
         """Folders that outlive the process and the machine's restart; the one for temporary files comes after them."""
         self._durable = folders
-        self._folders = (*folders, *_last_resort())
-        self._ballast = self._folders[0] / "ballast"
+        self._ballast = folders[0] / "ballast"
 
     def lay_ballast(self) -> None:
         """Set space aside, if there is any."""
@@ -66,27 +67,30 @@ class Rescue:
     def save(self, credential: Credential, vault: Vault) -> bool:
         """Keep a pair; False when no folder takes it that is sure to be there at the next start."""
         sealed = vault.seal(Secret(json.dumps(_document(credential))), _place(credential))
-        for folder in self._folders:
-            try:
-                private_folder(folder)
-                path = folder / _name(credential)
-                if create_private(path, sealed) or _read(path, vault) is not None:  # it was kept before, and is whole
-                    return folder in self._durable
-            except (OSError, UnsafePath) as exc:
-                log.warning("no rescue file can be made in %s (%s)", folder, exc)
+        for folder in (*self._durable, *_temporary()):
+            if _kept(folder / _name(credential), sealed, vault):
+                return folder in self._durable
+        try:
+            _kept(Path(mkdtemp(prefix=_PREFIX)) / _name(credential), sealed, vault)
+        except OSError as exc:
+            log.warning("there is no folder for temporary files either (%s)", exc)
         return False
 
     def discard(self, credential: Credential) -> None:
         """The pair is in the database: its files are not needed any more."""
-        for folder in self._folders:
+        for folder in (*self._durable, *_temporary()):
             try:
-                (folder / _name(credential)).unlink(missing_ok=True)
+                (folder / _name(credential)).unlink()
+                if folder not in self._durable:
+                    folder.rmdir()
+            except FileNotFoundError:
+                continue
             except OSError as exc:
                 log.warning("a rescue file that is not needed any more cannot be removed (%s)", exc)
 
     def found(self, vault: Vault) -> Iterator[Rescued]:
         """Every pair that can be read. A file that cannot be is kept, and told of."""
-        for folder in self._folders:
+        for folder in (*self._durable, *_temporary()):
             for path in _files(folder):
                 credential = _read(path, vault)
                 if credential is not None:
@@ -100,11 +104,22 @@ class Rescue:
             log.warning("the rescue file %s stays where it is (%s)", rescued.path, exc)
 
 
-def _last_resort() -> tuple[Path, ...]:
+def _kept(path: Path, sealed: bytes, vault: Vault) -> bool:
     try:
-        return (Path(gettempdir()) / f"pixir-auth-{os.getuid()}",)
+        private_folder(path.parent)
+        return create_private(path, sealed) or _read(path, vault) is not None  # kept before, and whole
+    except (OSError, UnsafePath) as exc:
+        log.warning("no rescue file can be made in %s (%s)", path.parent, exc)
+        return False
+
+
+def _temporary() -> list[Path]:
+    """Our folders among the temporary files of everybody. Their names are random: nobody can have made one for us."""
+    try:
+        found = [(path, path.lstat()) for path in Path(gettempdir()).glob(f"{_PREFIX}*")]
     except OSError:
-        return ()  # not even that
+        return []  # not even that
+    return [path for path, each in found if stat.S_ISDIR(each.st_mode) and each.st_uid == os.geteuid()]
 
 
 def _files(folder: Path) -> list[Path]:

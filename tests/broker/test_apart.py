@@ -293,6 +293,10 @@ async def test_a_folder_for_temporary_files_is_better_than_nothing_but_not_safe(
         rescue = Rescue(tmp_path / "encryption.key")  # a file: nothing can be in it
         assert not rescue.save(found, store._vault)  # type: ignore[attr-defined]
         assert [each.credential for each in rescue.found(store._vault)] == [found]  # type: ignore[attr-defined]
+        assert not rescue.save(found, store._vault)  # type: ignore[attr-defined]
+        assert len(list((tmp_path / "temporary").iterdir())) == 1, "once is enough"
+        rescue.discard(found)
+        assert list((tmp_path / "temporary").iterdir()) == []
 
 
 async def test_trouble_with_rescue_files_does_not_stop_the_start(
@@ -337,7 +341,8 @@ async def test_where_no_folder_takes_it_that_is_said(
         await h.log_in()
         store = h.app.services.store
         (found,) = await store.accounts("", 1)  # type: ignore[attr-defined]
-        store._rescue._folders = (tmp_path / "encryption.key",)  # type: ignore[attr-defined]
+        store._rescue._durable = (tmp_path / "encryption.key",)  # type: ignore[attr-defined]
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "encryption.key"))
         assert not await store.rescue(found)  # type: ignore[attr-defined]
     assert "no rescue file can be made" in caplog.text
 

@@ -1,6 +1,8 @@
 """Files that only we may read: 0600 and 0700 from birth, never through somebody else's hands."""
 
 import os
+import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from service.store.owner import Owners
 from service.store.rescue import Rescue
 from service.store.vault import Vault
 
-from .samples import KEY, bare, credential, open_store
+from .samples import KEY, ROOT, bare, credential, open_store
 
 SOMEBODY_ELSE = 65534
 
@@ -480,3 +482,35 @@ async def test_the_database_is_not_opened_beside_sqlite(tmp_path: Path) -> None:
         assert is_locked(path)
     assert not is_locked(path)
     await store.close()
+
+
+# -- nothing that others could have foreseen -------------------------------------------------------------------------
+
+PATH = re.compile(r'"([^"]+)"')
+
+
+def touched(log: Path, folder: Path) -> set[str]:
+    """Names in a folder that any system call was given."""
+    names = {found for line in log.read_text().splitlines() for found in PATH.findall(line)}
+    return {name.removeprefix(f"{folder}/").split("/")[0] for name in names if name.startswith(f"{folder}/")}
+
+
+@pytest.mark.strace
+def test_no_name_in_the_shared_temporary_folder_can_be_foreseen(tmp_path: Path) -> None:
+    """Two lives of a store that has to go there: what both touch, a stranger could have put there before."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    lives = []
+    for life in ("one", "two"):
+        log = tmp_path / f"{life}.strace"
+        environ = {**os.environ, "TMPDIR": str(shared), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", "tests.store.in_need", str(tmp_path / life)]
+        traced = ["strace", "-f", "-o", str(log), "-s", "4096", "-e", "trace=%file", *command]
+        subprocess.run(traced, cwd=ROOT, env=environ, check=True)
+        lives.append(touched(log, shared))
+        (left,) = shared.iterdir()
+        assert mode(left) == "drwx------"
+        shutil.rmtree(left)  # else the next one would find it, as it should
+    assert all(any(name.startswith("pixir-auth-rescue-") for name in each) for each in lives)
+    assert lives[0] & lives[1] == set()
