@@ -56,7 +56,13 @@ class Demo:
 
 @contextmanager
 def started(folder: Path) -> Iterator[Demo]:
-    environ = {**os.environ, "TMPDIR": str(folder), "PIXIR_AUTH_DATABASE_URL": "sqlite:////nowhere/at/all.db"}
+    theirs = {
+        "PIXIR_AUTH_DATABASE_URL": "sqlite:////nowhere/at/all.db",
+        "PIXIR_AUTH_UNIX_SOCKET": "/nowhere/at/all.sock",
+        "PIXIR_AUTH_CLIENT_KEY_FILE": "/nowhere/at/all.key",
+        "PIXIR_AUTH_REQUIRE_HEADER": "X-Of-Theirs",
+    }
+    environ = {**os.environ, **theirs, "TMPDIR": str(folder)}
     command = [sys.executable, "-P", "-c", demo._SERVE, "demo", str(ROOT)]
     foreign = folder.parent / "service"  # in the current folder, and not ours
     foreign.mkdir()
@@ -252,7 +258,8 @@ def test_service_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_settings_of_the_person_do_not_reach_the_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("PIXIR_AUTH_DATABASE_URL", "pixir_auth_host", "OPENAI_API_KEY", "CREDENTIALS_DIRECTORY"):
+    theirs = ("PIXIR_AUTH_DATABASE_URL", "PIXIR_AUTH_UNIX_SOCKET", "PIXIR_AUTH_CLIENT_KEY_FILE", "pixir_auth_host")
+    for name in (*theirs, "OPENAI_API_KEY", "CREDENTIALS_DIRECTORY"):
         monkeypatch.setenv(name, "x")
     environ = demo.environment(tmp_path, "http://localhost:4", "http://127.0.0.1:5")
     assert "x" not in environ.values()

@@ -1,6 +1,7 @@
 """The service at its unix socket: a real process beside its ports, from its start to any end of it."""
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -177,3 +178,31 @@ def test_a_file_that_is_not_ours_any_more_stays(m: Machine, issuer: Process) -> 
     ending.signal(signal.SIGTERM)
     assert ending.ended() == 0
     assert path_of(m, "replaced").read_bytes() == b"precious"
+
+
+# what a stranger could have foreseen
+
+
+@pytest.mark.long
+@pytest.mark.strace
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into the service while it runs")
+def test_a_whole_life_touches_no_foreseeable_name_among_the_temporary_files(
+    m: Machine, issuer: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = m.folder / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    monkeypatch.setenv("TMPDIR", str(shared))
+    lives = []
+    for life in ("one", "two"):
+        record = m.folder / f"{life}.strace"
+        traced = ("strace", "-D", "-f", "-s", "4096", "-o", str(record), "-e", "trace=%file,bind")
+        running = started(m, issuer, life, traced)
+        m.install(running, issuer, life)
+        assert running.client.get("/token", params={"account": life}).status_code == 200
+        running.signal(signal.SIGTERM)
+        assert running.ended() == 0
+        names = re.findall(rf'"{shared}/([^"/]+)', record.read_text())
+        assert str(path_of(m, life)) in record.read_text()
+        lives.append(set(names))
+    assert lives[0] & lives[1] == set()
