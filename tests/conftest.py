@@ -1,13 +1,12 @@
 """Which suites run where.
 
-A test marked `long`, `codex`, `docker` or `node` runs when it is asked for: by name (`pytest -m docker`), or by
-CI=true, which asks for all. Otherwise it is skipped and the reason shown. Where the tool it needs is missing it is
-skipped too, but in CI it fails: there, nothing may be left out unseen. `strace` and `unshare` only name such a tool.
+A test marked `long`, `codex`, `docker`, `node` or `browser` runs when it is asked for: by name (`pytest -m docker`),
+or by CI=true, which asks for all. Otherwise it is skipped and the reason shown. Where the tool it needs is missing it
+is skipped too, but in CI it fails: there, nothing may be left out unseen. `strace` and `unshare` only name such a tool.
 
 Folders are tested by several processes. Each collects everything and is given one file after another.
 """
 
-import fcntl
 import functools
 import gc
 import importlib.util
@@ -15,17 +14,18 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.browser import chromium
+from tests.kit import ports
 from tests.kit.postgres import Server, server
-from tests.soak.node import what_is_missing
+from tests.soak import node
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
-ASKED_FOR = ("long", "codex", "docker", "node")
+ASKED_FOR = ("long", "codex", "docker", "node", "browser")
 
 MOST_WORKERS = 4
 """Each reads all tests first, which is seconds of a core: a big machine need not start sixty-four."""
@@ -48,9 +48,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture
 def callback_ports() -> Iterator[None]:
-    """1455 and 1457, the ports that the issuer redirects to: for one test at a time, whatever suites run beside."""
-    with (Path(tempfile.gettempdir()) / f"pixir-auth-{os.getuid()}-callback-ports.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """1455 and 1457 are this test's."""
+    with ports.callback_ports():
         yield
 
 
@@ -65,7 +64,9 @@ def _missing(suite: str) -> str | None:
         return "there is no strace, or it may not trace here"
     if suite == "unshare" and not _works("unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", os.sep):
         return "there is no unshare, or it may not mount here"
-    return what_is_missing() if suite == "node" else None
+    if suite == "browser":
+        return chromium.what_is_missing()
+    return node.what_is_missing() if suite == "node" else None
 
 
 def _works(tool: str, *arguments: str) -> bool:

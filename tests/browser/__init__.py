@@ -1,0 +1,1 @@
+"""Hostile pages in a real Chromium against a real service process."""
