@@ -1,4 +1,4 @@
-"""What a hostile page is up against: a service with a login, its issuer, and everything by which a change would show."""
+"""What a hostile page is up against: a service with a login, its issuer, and all by which a change would show."""
 
 import itertools
 import json
@@ -28,7 +28,7 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where an attacking page comes from. how: `page`, or what gives it the origin `null`: `sandboxed`, `data`, `file`."""
+    """Where an attacking page comes from. how: `page`; or `sandboxed`, `data`, `file`, whose origin is `null`."""
 
     host: str
     how: str = "page"

@@ -5,7 +5,7 @@ import hashlib
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -73,6 +73,48 @@ class Evil(_Server):
         return f"http://{host}:{self.port}/{what}?{quote(said, safe='')}"
 
 
+def _attacking(said: str) -> str:
+    return page(json.loads(said))
+
+
+def _sandboxed(said: str) -> str:
+    return f'<iframe sandbox="allow-scripts allow-forms allow-popups" srcdoc="{escape(_attacking(said))}"></iframe>'
+
+
+def _data(said: str) -> str:
+    return f'<iframe src="data:text/html,{quote(_attacking(said))}"></iframe>'
+
+
+def _link(said: str) -> str:
+    return f'<a href="{escape(said)}">Kittens</a>'
+
+
+def _ahead(said: str) -> str:
+    rules = {how: [{"urls": [said], "eagerness": "immediate"}] for how in ("prefetch", "prerender")}
+    ahead = f'<script type="speculationrules">{json.dumps(rules)}</script>'
+    return f'{ahead}<link rel="prefetch" href="{escape(said)}">{_link(said)}'
+
+
+def _refresh(said: str) -> str:
+    return f'<meta http-equiv="refresh" content="0;url={escape(said)}">'
+
+
+def _back(said: str) -> str:
+    return "<script>onload = () => setTimeout(() => history.back())</script>"
+
+
+PAGES: dict[str, Callable[[str], str]] = {
+    "page": _attacking,
+    "sandboxed": _sandboxed,
+    "data": _data,
+    "link": _link,
+    "ahead": _ahead,
+    "refresh": _refresh,
+    "back": _back,
+}
+"""What the attacker's server shows, made of what follows the question mark."""
+
+
 class _EvilHandler(_Handler):
     server: Evil
 
@@ -82,35 +124,18 @@ class _EvilHandler(_Handler):
         match path.strip("/").split("/"):
             case ["attacks.js"]:
                 self.answer(200, ATTACKS, "text/javascript")
-            case ["page"]:
-                self.answer(200, page(json.loads(said)))
-            case ["sandboxed"]:
-                may = "allow-scripts allow-forms allow-popups"
-                self.answer(200, f'<iframe sandbox="{may}" srcdoc="{escape(page(json.loads(said)))}"></iframe>')
-            case ["data"]:
-                self.answer(200, f'<iframe src="data:text/html,{quote(page(json.loads(said)))}"></iframe>')
             case ["to", code]:
                 self.answer(int(code), Location=said)
-            case ["refresh"]:
-                self.answer(200, f'<meta http-equiv="refresh" content="0;url={escape(said)}">')
             case ["reports"]:
                 policy = f"img-src 'none'; report-uri {said}"
                 self.answer(200, '<img src="/nothing">', **{"Content-Security-Policy": policy})
-            case ["link"]:
-                self.answer(200, f'<a href="{escape(said)}">Kittens</a>')
-            case ["ahead"]:
-                rules = {how: [{"urls": [said], "eagerness": "immediate"}] for how in ("prefetch", "prerender")}
-                ahead = f'<script type="speculationrules">{json.dumps(rules)}</script>'
-                self.answer(
-                    200, f'{ahead}<link rel="prefetch" href="{escape(said)}"><a href="{escape(said)}">Kittens</a>'
-                )
-            case ["back"]:
-                self.answer(200, "<script>onload = () => setTimeout(() => history.back())</script>")
             case ["cookie"]:
                 self.answer(200, "Yum", **{"Set-Cookie": said})
             case ["heap"]:
                 heap = [f"{said}_{number}={'x' * 4000}; Path=/" for number in range(40)]
                 self.answer(200, "Yum", **{"Set-Cookie": heap})
+            case [name] if name in PAGES:
+                self.answer(200, PAGES[name](said))
             case _:
                 self.answer(404)
 
