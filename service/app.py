@@ -31,7 +31,7 @@ from service.store.address import chosen
 from service.store.backend import Backend
 from service.store.files import read_private
 from service.store.generations import open_record
-from service.store.keys import DOCKER_SECRETS, load_vault
+from service.store.keys import DOCKER_SECRETS, key_source
 from service.store.owner import Owners
 from service.store.rescue import Rescue
 from service.store.store import Store
@@ -220,7 +220,7 @@ def _store(
     rescue = Rescue(folder, settings.key_folder)
     store = Store(
         backend,
-        lambda is_new: load_vault(settings, may_create=is_new),
+        lambda is_new: key_source(settings, may_create=is_new),
         due,
         generations=open_record(settings.key_folder, folder),
         rescue=rescue,

@@ -41,6 +41,7 @@ Code = Literal[
     "login_required",
     "malformed_request",
     "method_not_allowed",
+    "no_new_key",
     "not_found",
     "payload_too_large",
     "scope",
@@ -211,6 +212,17 @@ class StoreUnavailable(AuthError):
 
     code = "store_unavailable"
     next_actions = ("Check free space and permissions of the data folder.",)
+
+
+class KeyNotReplaced(AuthError):
+    """The encryption key stays the one it is: there is no other to go over to, or it cannot be had."""
+
+    code = "no_new_key"
+    next_actions = (
+        "Put a new key on the first line of the source that the service has its key from.",
+        "Leave the old key on the line below it; where there are several replicas, do so for each.",
+        "Then run: pixir-auth rekey",
+    )
 
 
 class CredentialUnreadable(AuthError):

@@ -48,7 +48,7 @@ class Credentials(Database):
         if credential.attempt is not None:
             return None
         after = claimed(credential, attempt)
-        won = await self._run(self._update, credential, self._state(after), late=False)
+        won = await self._run(self._update, credential, after, late=False)
         return after if won else None
 
     async def settle(self, before: Credential, after: Credential) -> bool:
@@ -58,8 +58,7 @@ class Credentials(Database):
         that holds the only copy, however late he comes. Anything else needs the row to be just as it was.
         """
         late = after.generation != before.generation
-        columns = self._all(after) if late else self._state(after)
-        settled = await self._run(self._update, before, columns, late=late)
+        settled = await self._run(self._update, before, after, late=late)
         if settled and late and self._generations is not None:
             await self._run(self._generations.note, after.login_id, after.generation)
         return settled
@@ -95,7 +94,7 @@ class Credentials(Database):
         columns: dict[str, Any] = {"due_at": due}
         if self._backend.reaches_other_machines and credential.state == "restored":
             columns |= {"state": "dead", "reason": "outcome_unknown", "last_error": credential.last_error}  # tell them
-        await self._run(self._write, guard, columns)
+        await self._run(self._note_due, guard, columns)
 
     async def install(self, credential: Credential) -> Credential:
         """Put a login made elsewhere in the place of whatever is there; its generation is one more than ever.
@@ -149,6 +148,10 @@ class Credentials(Database):
             accounts = [*connection.scalars(due), *connection.scalars(future.limit(limit))]
             return accounts[:limit], connection.scalar(later)
 
+    def _note_due(self, guard: list[ColumnElement[bool]], columns: dict[str, Any]) -> None:
+        with self._backend.writing() as connection:
+            _changed(connection, guard, columns)
+
     def _save_in_need(self, after: Credential) -> bool:
         if self._rescue is None:
             return False
@@ -166,7 +169,7 @@ class Credentials(Database):
         for found in self._rescue.found(self._vault):
             after = found.credential
             before = self._load(after.account)
-            if before is not None and _follows(after, before) and self._update(before, self._all(after), late=True):
+            if before is not None and _follows(after, before) and self._update(before, after, late=True):
                 log.warning("the token pair of %s was stored from its rescue file", after.account)
                 self._rescue.discard(after)
                 stored += 1
@@ -186,18 +189,13 @@ class Credentials(Database):
             log.warning("the rescue file of %s is of no use: the login has moved on", after.account)
             self._rescue.set_aside(found)
 
-    def _all(self, credential: Credential) -> dict[str, Any]:
-        return all_columns(credential, self._vault, self._due(credential))
-
-    def _update(self, before: Credential, columns: dict[str, Any], *, late: bool) -> bool:
+    def _update(self, before: Credential, after: Credential, *, late: bool) -> bool:
         guard = self._holds_token(before)
         if not late:
             guard += [*_nobody_acted_since(before), col(_C.state) == before.state]
-        return self._write(guard, columns)
-
-    def _write(self, guard: list[ColumnElement[bool]], columns: dict[str, Any]) -> bool:
         with self._backend.writing() as connection:
-            return connection.execute(update(_C).where(*guard).values(columns)).rowcount == 1
+            columns = self._all(connection, after) if late else state_columns(after, self._due(after))
+            return _changed(connection, guard, columns)
 
     def _holds_token(self, before: Credential) -> list[ColumnElement[bool]]:
         token = before.refresh_token
@@ -218,7 +216,7 @@ class Credentials(Database):
         if not replace_other and is_other_account(stored, credential.identity):
             raise AccountMismatch
         new = replace(credential, generation=stored.generation + 1 if stored else 1)
-        columns = all_columns(new, self._vault, self._due(new))
+        columns = self._all(connection, new)
         token = columns["first_fingerprint"] = columns["refresh_fingerprint"]
         if stored and row and stored.state == "active" and token in (row.refresh_fingerprint, row.first_fingerprint):
             return stored  # this very login is here already, and further on: its first token is spent
@@ -242,13 +240,17 @@ class Credentials(Database):
             if row is None:
                 return None
             before = credential_of(row, self._vault)
-            columns = all_columns(logged_out(before), self._vault, None)
+            columns = all_columns(logged_out(before), self._vault, self._vault.first, None)
             connection.execute(update(_C).where(col(_C.account) == account).values(columns))
         self._backend.erase()
         return before
 
-    def _state(self, credential: Credential) -> dict[str, Any]:
-        return state_columns(credential, self._due(credential))
+    def _all(self, connection: Connection, credential: Credential) -> dict[str, Any]:
+        return all_columns(credential, self._vault, self._key(connection), self._due(credential))
+
+
+def _changed(connection: Connection, guard: list[ColumnElement[bool]], columns: dict[str, Any]) -> bool:
+    return connection.execute(update(_C).where(*guard).values(columns)).rowcount == 1
 
 
 def _follows(after: Credential, before: Credential) -> bool:

@@ -1,26 +1,40 @@
 """The database, its threads and its watch: what every table of the store needs. Database errors are translated here."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, LargeBinary, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col
 
 from service.domain.credential import Credential
 from service.domain.errors import StoreUnavailable
 from service.store.backend import Backend
 from service.store.generations import Generations
+from service.store.keys import KeySource, KeyUnusable
 from service.store.migrations import migrate, schema_version
 from service.store.rescue import Rescue
-from service.store.schema import CredentialRow
-from service.store.vault import Vault
+from service.store.rows import SEALED_COLUMNS
+from service.store.schema import CredentialRow, SealedRow
+from service.store.vault import HEAD_BYTES, Key, Place, Unopenable, Vault
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _FAILURES: Final = (SQLAlchemyError, UnicodeDecodeError)
 """What the database throws; the second when SQLite quotes what is damaged and that is not text."""
+
+FINGERPRINTS: Final = Place(SealedRow.__tablename__, "value", "fingerprints")
+"""The key of the fingerprints. It outlives encryption keys, for a first_fingerprint can never be made again.
+
+The encryption key that it is sealed with is the one that all new values are sealed with, by everybody (`_key`).
+"""
+
+IS_FINGERPRINTS: Final = col(SealedRow.name) == FINGERPRINTS.row
 
 _THREADS: Final = 4
 """Threads and connections for the store: SQLite has one writer, the rest is for readers beside it."""
@@ -35,7 +49,7 @@ class Database:
     def __init__(
         self,
         backend: Backend,
-        open_vault: Callable[[bool], Vault],
+        open_keys: Callable[[bool], KeySource],
         due: Callable[[Credential], float | None],
         *,
         generations: Generations | None = None,
@@ -43,10 +57,10 @@ class Database:
     ) -> None:
         """Open or make the database and bring its schema up to date.
 
-        open_vault: gets whether a new key may be made, which is so only while nothing sealed is stored.
+        open_keys: gets whether a new key may be made, which is so only while nothing sealed is stored.
         due: when the background refresher must look at a credential again; kept beside it, indexed.
         generations, rescue: what is kept apart from the database, against its loss.
-        Raises NewerSchema, UnsafePath, StoreUnavailable, and what open_vault raises.
+        Raises NewerSchema, UnsafePath, StoreUnavailable, KeyUnusable: then the database is as it was.
         """
         self._backend = backend
         self._due = due
@@ -56,8 +70,7 @@ class Database:
             backend.open(_THREADS)
             with backend.writing(exclusive=True) as connection:
                 migrate(connection)
-                is_new = connection.execute(select(CredentialRow.account).limit(1)).first() is None  # type: ignore[call-overload]
-            self._vault = open_vault(is_new)
+                self._open_vault(connection, open_keys)
             backend.watch()
         except _FAILURES as exc:
             raise StoreUnavailable(f"{backend.name} cannot be used as the database.") from exc
@@ -92,6 +105,52 @@ class Database:
     async def check(self) -> None:
         """Prove that reading and writing work, changing nothing. Raises StoreUnavailable."""
         await self._run(self._check)
+
+    def _open_vault(self, connection: Connection, open_keys: Callable[[bool], KeySource]) -> None:
+        """Find the keys, and prove that the database is sealed with one of them. Raises KeyUnusable."""
+        kept = connection.scalar(select(col(SealedRow.value)).where(IS_FINGERPRINTS))
+        is_new = kept is None and connection.scalar(select(col(CredentialRow.account)).limit(1)) is None
+        self._keys = open_keys(is_new)
+        self._vault = vault = Vault(*self._keys.read(), news=self._keys.news)
+        if kept is None:
+            key = self._first_key(connection)
+            kept = key.seal(key.fingerprints, FINGERPRINTS)
+            connection.execute(insert(SealedRow).values(name=FINGERPRINTS.row, value=kept))
+        try:
+            vault.name_with(vault.open(kept, FINGERPRINTS))
+        except Unopenable:
+            raise KeyUnusable(
+                f"the key in {self._keys.name} is not the one this database is sealed with"
+                f" ({kept[1:HEAD_BYTES].hex()}): put that one back, or, if it is lost, begin with a new database"
+            ) from None
+
+    def _first_key(self, connection: Connection) -> Key:
+        """The key that a database is sealed with which does not say so yet: it made the fingerprints too."""
+        heads = set[bytes]()
+        for column in (getattr(table, name) for table, names in SEALED_COLUMNS.items() for name in names):
+            head = func.substr(column, 1, HEAD_BYTES, type_=LargeBinary)
+            found = connection.scalars(select(head).where(column.is_not(None)).distinct())
+            heads.update(each for each in found if len(each) == HEAD_BYTES)
+        used = {key.head: key for key in map(self._vault.key_of, heads) if key}
+        if len(used) < len(heads):
+            raise KeyUnusable(
+                f"{len(heads)} keys have sealed what is in the database, {len(used)} of them are in {self._keys.name}:"
+                " put the others back, as further lines below the one in use"
+            )
+        return next(iter(used.values())) if len(used) == 1 else self._vault.first
+
+    def _key(self, connection: Connection) -> Key:
+        """The key to seal with in this transaction: it stays the right one until the transaction ends.
+
+        For rekey waits for all who hold this lock (SQLite has one writer anyway), and whoever comes after it sees the
+        new key. So nothing is ever sealed with the old one after that. A process that cannot get at the new key goes
+        on with its own: what it holds may be the only copy.
+        """
+        query = select(col(SealedRow.value)).where(IS_FINGERPRINTS).with_for_update(read=True)
+        key = self._vault.key_of(connection.scalar(query) or b"")
+        if key is None:
+            log.warning("the database is sealed with a key that is not in %s: put it there", self._keys.name)
+        return key or self._vault.first
 
     def _check(self) -> None:
         try:

@@ -1,42 +1,184 @@
-"""Where the encryption key comes from, in order: the file named in the settings, systemd's credentials folder, a Docker
+"""Where the encryption keys come from, in order: the file named in the settings, systemd's credentials folder, a Docker
 secret, the key file in the platform's config folder (made on first start), the environment.
 
-A key is 32 random bytes, kept as base64. A key that is named but cannot be used is an error, never passed over.
+A key is 32 random bytes, kept as base64, one a line: the first is the one to seal with, all of them open. A source that
+is named but cannot be used is an error, never passed over. Only the file that we have made is ever written.
 """
 
 import base64
 import binascii
+import fcntl
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from service.settings import PREFIX, Settings
 from service.store.files import UnsafePath, create_private, private_folder, read_private
-from service.store.vault import KEY_BYTES, Vault
+from service.store.vault import KEY_BYTES, Key
+
+log = logging.getLogger(__name__)
 
 NAME = "pixir-auth-encryption-key"
 """Name of the systemd credential and of the Docker secret."""
 
 DOCKER_SECRETS = Path("/run/secrets")
 
+MOST: Final = 8
+"""Keys that a source may hold: a list that only grows is a mistake."""
+
 
 class KeyUnusable(Exception):
     """There is no usable encryption key. The text names the source, never its content."""
 
 
-def load_vault(settings: Settings, *, may_create: bool) -> Vault:
-    """The vault of this installation. `may_create`: nothing sealed exists yet. Raises KeyUnusable."""
+class KeySource:
+    """One place that holds keys."""
+
+    def __init__(self, name: str, *, path: Path | None = None, text: bytes = b"", strict: bool = True) -> None:
+        """name: for people. path: a file, which may be read again; else `text` is all there will ever be."""
+        self.name = name
+        self.is_ours = False
+        self._path = path
+        self._text = text
+        self._strict = strict
+        self._seen: tuple[int, ...] | None = None
+
+    def read(self) -> list[bytes]:
+        """The keys, the first one first. Raises KeyUnusable."""
+        if self._path is None:
+            return self._parsed(self._text)
+        try:
+            self._seen = _version(self._path)  # before the content: so that a later change is seen as one
+            return self._parsed(read_private(self._path, strict=self._strict))
+        except UnsafePath as exc:
+            raise KeyUnusable(str(exc)) from exc
+        except OSError as exc:
+            raise KeyUnusable(f"the encryption key {self._path} cannot be read ({exc.strerror})") from exc
+
+    def news(self) -> list[bytes] | None:
+        """The keys, if the file is not as it was read last and can be used; costs a few microseconds else."""
+        try:
+            return None if self._path is None or _version(self._path) == self._seen else self.read()
+        except (OSError, KeyUnusable) as exc:
+            log.warning("the encryption keys cannot be read again (%s)", exc)
+            return None
+
+    def _parsed(self, text: bytes) -> list[bytes]:
+        try:
+            keys = [base64.b64decode(line.strip(), validate=True) for line in text.strip().splitlines() or [b""]]
+            heads = {Key(key).head for key in keys}
+        except (binascii.Error, ValueError):
+            raise KeyUnusable(f"{self.name} does not hold 32 random bytes in base64") from None
+        if len(keys) > MOST or len(heads) < len(keys):
+            raise KeyUnusable(f"{self.name} holds a key twice, or more than {MOST}")
+        return keys
+
+
+class OwnKey(KeySource):
+    """The key file that the service makes for itself: the one source that it also writes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), path=path)
+        self.is_ours = True
+        self._own = path
+
+    def create(self) -> None:
+        """Make the file with a new key, unless somebody is faster. Raises KeyUnusable."""
+        try:
+            private_folder(self._own.parent)
+            create_private(self._own, _lines(_new_key()))
+        except UnsafePath as exc:
+            raise KeyUnusable(str(exc)) from exc
+        except OSError as exc:
+            raise KeyUnusable(f"no encryption key can be made at {self._own} ({exc.strerror})") from exc
+
+    def renew(self, used: bytes) -> None:
+        """Put a new key in front of the one whose values begin with `used`, unless somebody has. Raises KeyUnusable."""
+        with self._changing():
+            keys = self.read()
+            if Key(keys[0]).head != used:
+                return
+            if len(keys) == MOST:
+                raise KeyUnusable(f"{self.name} holds {MOST} keys already: remove those that nothing is sealed with")
+            replace_private(self._own, _lines(_new_key(), *keys))
+
+    def retire(self, used: bytes) -> None:
+        """Nothing that anybody needs is sealed with another key than `used` any more: keep the others apart.
+
+        Each goes to a file of its own that is never read: a backup, or another database, may still need it. Does
+        nothing if the first key is another by now. Raises KeyUnusable.
+        """
+        with self._changing():
+            first, *others = self.read()
+            if Key(first).head != used or not others:
+                return
+            for old in others:
+                create_private(self._own.with_name(f"{self._own.name}.{Key(old).id.hex()}.old"), _lines(old))
+            replace_private(self._own, _lines(first))
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One process at a time reads and writes the file: a key that was written over would be lost."""
+        try:
+            with alone_in(self._own.parent):
+                yield
+        except OSError as exc:
+            raise KeyUnusable(f"the encryption key {self._own} cannot be replaced ({exc.strerror})") from exc
+
+
+def key_source(settings: Settings, *, may_create: bool) -> KeySource:
+    """Where this installation has its keys. `may_create`: nothing sealed exists yet. Raises KeyUnusable."""
     os.environ.pop(f"{PREFIX}ENCRYPTION_KEY", None)  # what we start must not inherit it
-    own = settings.key_folder / "encryption.key"
     for path, strict in _named(settings):
-        return _vault(_read(path, strict=strict), str(path))
-    if own.exists():
-        return _vault(_read(own, strict=True), str(own))
+        return KeySource(str(path), path=path, strict=strict)
+    own = OwnKey(settings.key_folder / "encryption.key")
+    if os.path.lexists(own.name):
+        return own
     if settings.encryption_key is not None:
         text = settings.encryption_key.get_secret_value()
-        return _vault(text.encode(), f"{PREFIX}ENCRYPTION_KEY")
+        return KeySource(f"{PREFIX}ENCRYPTION_KEY", text=text.encode())
     if not may_create:
-        raise KeyUnusable(f"the database is in use but its encryption key is gone: put it back as {own}")
-    return _vault(_created(own), str(own))
+        raise KeyUnusable(f"the database is in use but its encryption key is gone: put it back as {own.name}")
+    own.create()
+    return own
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the kernel's lock on a folder: nobody else replaces a file in it meanwhile. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """Replace a file by a 0600 one, durably: whoever looks finds the one or the other, whole. Raises OSError.
+
+    To be called alone in the folder: what an earlier one has left half done is taken away.
+    """
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _named(settings: Settings) -> list[tuple[Path, bool]]:
@@ -48,28 +190,15 @@ def _named(settings: Settings) -> list[tuple[Path, bool]]:
     return [(path, strict) for path, strict in candidates if path.exists()]
 
 
-def _read(path: Path, *, strict: bool) -> bytes:
-    try:
-        return read_private(path, strict=strict)
-    except UnsafePath as exc:
-        raise KeyUnusable(str(exc)) from exc
-    except OSError as exc:
-        raise KeyUnusable(f"the encryption key {path} cannot be read ({exc.strerror})") from exc
+def _new_key() -> bytes:
+    return os.urandom(KEY_BYTES)
 
 
-def _created(path: Path) -> bytes:
-    try:
-        private_folder(path.parent)
-        create_private(path, base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
-    except UnsafePath as exc:
-        raise KeyUnusable(str(exc)) from exc
-    except OSError as exc:
-        raise KeyUnusable(f"no encryption key can be made at {path} ({exc.strerror})") from exc
-    return _read(path, strict=True)
+def _lines(*keys: bytes) -> bytes:
+    return b"".join(base64.b64encode(key) + b"\n" for key in keys)
 
 
-def _vault(text: bytes, source: str) -> Vault:
-    try:
-        return Vault(base64.b64decode(text.strip(), validate=True))
-    except (binascii.Error, ValueError):
-        raise KeyUnusable(f"{source} does not hold 32 random bytes in base64") from None
+def _version(path: Path) -> tuple[int, ...]:
+    """Differs after every change of a file."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -79,7 +79,7 @@ class PendingLogins(Database):
             old = update(_L).where(col(_L.account) == login.account, col(_L.state) == "pending")
             connection.execute(old.values(replaced))
             connection.execute(delete(_L).where(col(_L.expires_at) < login.created_at - _KEEP_LOGINS))
-            connection.execute(insert(_L).values(row_of_login(login, self._vault).model_dump()))
+            connection.execute(insert(_L).values(row_of_login(login, self._vault, self._key(connection)).model_dump()))
 
     def _login(self, *conditions: Any) -> Login | None:
         with self._backend.reading() as connection, Session(connection) as session:
@@ -107,7 +107,9 @@ class PendingLogins(Database):
         return self._won(_L.id == login_id, is_due, *_pending(now), columns={"next_poll_at": until})
 
     def _won(self, *conditions: Any, columns: dict[str, Any]) -> Login | None:
-        """The login on which a guarded change took hold."""
+        """The login on which a guarded change took hold. One that does not open here is left to whoever has its key."""
+        if self._login(*conditions) is None:
+            return None
         with self._backend.writing() as connection:
             login_id = connection.scalar(update(_L).where(*conditions).values(columns).returning(col(_L.id)))
         return None if login_id is None else self._login(_L.id == login_id)

@@ -20,7 +20,8 @@ from typing import Any, Final
 from service.domain.credential import Credential, Identity
 from service.domain.secret import Secret
 from service.store.files import UnsafePath, create_private, private_folder, read_private
-from service.store.vault import Place, Unopenable, Vault
+from service.store.keys import alone_in, replace_private
+from service.store.vault import Key, Place, Unopenable, Vault
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,13 @@ class Rescue:
                 if credential is not None:
                     yield Rescued(path, credential)
 
+    def seal_anew(self, vault: Vault, key: Key) -> list[int | None]:
+        """Seal with this key what another one has sealed: 1 for each that was, None for one that could not be written.
+
+        A file that was removed meanwhile may be there again: whoever finds it sees that its pair is stored.
+        """
+        return [_sealed_anew(path, vault, key) for folder in self._folders for path in _files(folder)]
+
     def set_aside(self, rescued: Rescued) -> None:
         """The login has come further: the pair is of no use, but it is not ours to throw away."""
         try:
@@ -138,13 +146,34 @@ def _place(credential: Credential) -> Place:
     return Place("rescue", "credential", credential.login_id, credential.generation)
 
 
-def _read(path: Path, vault: Vault) -> Credential | None:
+def _place_of(path: Path) -> Place | None:
     named = _NAME.fullmatch(path.name)
-    if named is None:
-        return None
+    return named and Place("rescue", "credential", named[1], int(named[2]))
+
+
+def _sealed_anew(path: Path, vault: Vault, key: Key) -> int | None:
+    place = _place_of(path)
     try:
         sealed = read_private(path, limit=_LARGEST)
-        text = vault.open(sealed, Place("rescue", "credential", named[1], int(named[2]))).reveal()
+        if place is None or sealed.startswith(key.head):
+            return 0
+        secret = vault.open(sealed, place)
+        with alone_in(path.parent):
+            replace_private(path, key.seal(secret, place))
+    except (FileNotFoundError, UnsafePath, Unopenable):
+        return 0  # gone, or not ours: told of when they are looked for
+    except OSError as exc:
+        log.warning("the rescue file %s cannot be written (%s)", path, exc)
+        return None
+    return 1
+
+
+def _read(path: Path, vault: Vault) -> Credential | None:
+    place = _place_of(path)
+    if place is None:
+        return None
+    try:
+        text = vault.open(read_private(path, limit=_LARGEST), place).reveal()
         return _credential(json.loads(text))
     except (OSError, UnsafePath, Unopenable, TypeError, KeyError) as exc:  # the last two: by another version
         log.warning("the rescue file %s cannot be used (%s)", path, type(exc).__name__)

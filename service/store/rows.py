@@ -7,8 +7,8 @@ from service.domain.credential import Attempt, Credential, Identity, State
 from service.domain.errors import Code, LoginReason
 from service.domain.login import Flow, Login, LoginState
 from service.domain.secret import Secret
-from service.store.schema import CredentialRow, LoginRow
-from service.store.vault import Place, Unopenable, Vault
+from service.store.schema import CredentialRow, LoginRow, SealedRow
+from service.store.vault import Key, Place, Unopenable, Vault
 
 _TOKENS: Final = ("access_token", "refresh_token", "id_token")
 _LOGIN_SECRETS: Final = ("oauth_state", "verifier", "user_code", "device_auth_id")
@@ -18,12 +18,17 @@ LOGIN_OVER: Final[dict[str, None]] = dict.fromkeys(
 )
 """What a login that has ended no longer needs."""
 
+SEALED_COLUMNS: Final[dict[type[CredentialRow | LoginRow | SealedRow], tuple[str, ...]]] = {
+    CredentialRow: tuple(f"{name}_sealed" for name in _TOKENS),
+    LoginRow: tuple(f"{name}_sealed" for name in _LOGIN_SECRETS),
+    SealedRow: ("value",),
+}
+"""Every column that holds something sealed, by table."""
+
 
 def credential_of(row: CredentialRow, vault: Vault) -> Credential:
     """The credential in a row; `unreadable` when a token in it does not open."""
-    # A number that nobody of ours can have written seals nothing: the row is unreadable, and harms no other.
-    kept: Any = row.generation
-    generation = kept if isinstance(kept, int) and 0 <= kept < 2**63 else 0
+    generation = _generation(row)
     attempt = None
     if row.attempt_id is not None:
         attempt = Attempt(row.attempt_id, row.attempt_owner or "", row.attempt_started_at or 0.0)
@@ -50,7 +55,7 @@ def credential_of(row: CredentialRow, vault: Vault) -> Credential:
         last_success_at=row.last_success_at,
     )
     try:
-        tokens: dict[str, Any] = {name: _opened(row, name, vault, row.account, generation) for name in _TOKENS}
+        tokens: dict[str, Any] = {name: _opened(row, f"{name}_sealed", vault) for name in _TOKENS}
     except Unopenable:
         return replace(bare, state="unreadable", last_error="credential_unreadable")
     return replace(bare, **tokens)
@@ -75,7 +80,7 @@ def state_columns(credential: Credential, due_at: float | None) -> dict[str, Any
     }
 
 
-def all_columns(credential: Credential, vault: Vault, due_at: float | None) -> dict[str, Any]:
+def all_columns(credential: Credential, vault: Vault, key: Key, due_at: float | None) -> dict[str, Any]:
     """Every column, with the tokens sealed for this account and generation."""
     refresh_token = credential.refresh_token
     return {
@@ -94,7 +99,7 @@ def all_columns(credential: Credential, vault: Vault, due_at: float | None) -> d
         **{
             f"{name}_sealed": _sealed(
                 getattr(credential, name),
-                vault,
+                key,
                 Place(CredentialRow.__tablename__, name, credential.account, credential.generation),
             )
             for name in _TOKENS
@@ -121,15 +126,15 @@ def login_of(row: LoginRow, vault: Vault) -> Login:
         interval=row.interval,
         next_poll_at=row.next_poll_at,
         taken_at=row.taken_at,
-        **{name: _opened(row, name, vault, row.id) for name in _LOGIN_SECRETS},
+        **{name: _opened(row, f"{name}_sealed", vault) for name in _LOGIN_SECRETS},
     )
 
 
-def row_of_login(login: Login, vault: Vault) -> LoginRow:
+def row_of_login(login: Login, vault: Vault, key: Key) -> LoginRow:
     """A new row for a pending login."""
     table = LoginRow.__tablename__
     sealed: dict[str, Any] = {
-        f"{name}_sealed": _sealed(getattr(login, name), vault, Place(table, name, login.id)) for name in _LOGIN_SECRETS
+        f"{name}_sealed": _sealed(getattr(login, name), key, Place(table, name, login.id)) for name in _LOGIN_SECRETS
     }
     return LoginRow(
         id=login.id,
@@ -151,11 +156,34 @@ def row_of_login(login: Login, vault: Vault) -> LoginRow:
     )
 
 
-def _opened(row: CredentialRow | LoginRow, name: str, vault: Vault, row_id: str, generation: int = 0) -> Secret | None:
-    sealed = getattr(row, f"{name}_sealed")
-    place = Place(str(type(row).__tablename__), name, row_id, generation)
-    return None if sealed is None else vault.open(sealed, place)
+def sealed_anew(row: CredentialRow | LoginRow | SealedRow, vault: Vault, key: Key) -> dict[str, bytes]:
+    """The columns of a row that another key has sealed, sealed with this one. Raises Unopenable, for any of them."""
+    return {
+        column: key.seal(secret, _place(row, column))
+        for column in SEALED_COLUMNS[type(row)]
+        if (secret := _opened(row, column, vault)) is not None and not getattr(row, column).startswith(key.head)
+    }
 
 
-def _sealed(secret: Secret | None, vault: Vault, place: Place) -> bytes | None:
-    return None if secret is None else vault.seal(secret, place)
+def _place(row: CredentialRow | LoginRow | SealedRow, column: str) -> Place:
+    name = column.removesuffix("_sealed")
+    if isinstance(row, CredentialRow):
+        return Place(CredentialRow.__tablename__, name, row.account, _generation(row))
+    if isinstance(row, LoginRow):
+        return Place(LoginRow.__tablename__, name, row.id)
+    return Place(SealedRow.__tablename__, name, row.name)
+
+
+def _generation(row: CredentialRow) -> int:
+    """A number that nobody of ours can have written seals nothing: the row is unreadable, and harms no other."""
+    kept: Any = row.generation
+    return kept if isinstance(kept, int) and 0 <= kept < 2**63 else 0
+
+
+def _opened(row: CredentialRow | LoginRow | SealedRow, column: str, vault: Vault) -> Secret | None:
+    sealed = getattr(row, column)
+    return None if sealed is None else vault.open(sealed, _place(row, column))
+
+
+def _sealed(secret: Secret | None, key: Key, place: Place) -> bytes | None:
+    return None if secret is None else key.seal(secret, place)

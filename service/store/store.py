@@ -10,11 +10,12 @@ from service.store.audit import AuditTrail
 from service.store.client_keys import ClientKeys
 from service.store.credentials import Credentials
 from service.store.logins import PendingLogins
+from service.store.rekey import Rekeying
 from service.store.rows import LOGIN_OVER
 from service.store.schema import LoginRow
 
 
-class Store(Credentials, PendingLogins, ClientKeys, AuditTrail):
+class Store(Credentials, PendingLogins, ClientKeys, AuditTrail, Rekeying):
     """What the use cases know of the database."""
 
     async def complete_login(self, login: Login, credential: Credential) -> Credential:

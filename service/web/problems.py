@@ -32,6 +32,7 @@ STATUS: Final[dict[Code, tuple[int, str]]] = {
     "login_required": (409, "Login required"),
     "malformed_request": (400, "Request cannot be read"),
     "method_not_allowed": (405, "Method not allowed"),
+    "no_new_key": (409, "No new encryption key"),
     "not_found": (404, "Not found"),
     "payload_too_large": (413, "Body too large"),
     "scope": (403, "Out of scope"),

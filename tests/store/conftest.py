@@ -11,7 +11,7 @@ from service.store.store import Store
 from tests.kit.postgres import Server
 
 from .crowd import Crowds
-from .samples import KEY, open_store
+from .samples import open_store
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -25,11 +25,11 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def another(address: str) -> AsyncIterator[Callable[..., Store]]:
-    """Opens further stores on the same data, as other processes would; another key may be given."""
+    """Opens further stores on the same data, as other processes would; other keys may be given."""
     opened: list[Store] = []
 
-    def open_another(key: bytes = KEY) -> Store:
-        opened.append(open_store(address, key))
+    def open_another(*keys: bytes) -> Store:
+        opened.append(open_store(address, *keys))
         return opened[-1]
 
     yield open_another

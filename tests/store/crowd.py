@@ -22,7 +22,7 @@ from sqlalchemy import Engine, event
 from service.domain.credential import Attempt
 from service.domain.secret import Secret
 from service.settings import Settings
-from service.store.keys import load_vault
+from service.store.keys import key_source
 from service.store.store import Store
 
 from .samples import NOW, ROOT, another_login, backend_of, credential, due, open_store
@@ -110,7 +110,7 @@ async def first_start(barrier: Barrier, address: str, me: int, config: str) -> s
     """Start where nothing is yet, neither key nor database, and keep a login."""
     os.environ["XDG_CONFIG_HOME"] = config
     barrier()
-    store = Store(backend_of(address), lambda is_new: load_vault(Settings(), may_create=is_new), due)
+    store = Store(backend_of(address), lambda is_new: key_source(Settings(), may_create=is_new), due)
     await store.install(credential(f"account-{me}"))
     await store.close()
     return f"account-{me}"

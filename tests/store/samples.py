@@ -1,5 +1,6 @@
 """Credentials and logins to keep, a key for tests only, and how to open a store, in this process or another."""
 
+import base64
 import hashlib
 import sqlite3
 from collections.abc import Sequence
@@ -13,10 +14,10 @@ from service.domain.credential import Attempt, Credential, Identity
 from service.domain.login import Login
 from service.domain.secret import Secret
 from service.store.backend import Backend
+from service.store.keys import KeySource
 from service.store.postgres import Postgres
 from service.store.sqlite import SQLite
 from service.store.store import Store
-from service.store.vault import Vault
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -30,9 +31,19 @@ def due(credential: Credential) -> float | None:
     return credential.expires_at - 300 if credential.state == "active" else None
 
 
-def open_store(address: str, key: bytes = KEY) -> Store:
+def given(*keys: bytes) -> KeySource:
+    """Keys from nowhere: nobody can change them."""
+    return KeySource("the source of the tests", text=lines(*keys))
+
+
+def lines(*keys: bytes) -> bytes:
+    """Keys as a source holds them."""
+    return b"".join(base64.b64encode(key) + b"\n" for key in keys)
+
+
+def open_store(address: str, *keys: bytes) -> Store:
     """A store at an address: `sqlite:` and a path, or the URL of a PostgreSQL database."""
-    return Store(backend_of(address), lambda _is_new: Vault(key), due)
+    return Store(backend_of(address), lambda _is_new: given(*keys or (KEY,)), due)
 
 
 def backend_of(address: str) -> Backend:

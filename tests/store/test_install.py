@@ -16,7 +16,8 @@ from service.domain.secret import Secret
 from service.store.store import Store
 
 from .crowd import Crowds, installs
-from .samples import NOW, OTHER_KEY, another_login, attempt, browser_login, credential, path_of, query, written
+from .samples import NOW, another_login, attempt, browser_login, credential, path_of, query, written
+from .test_accounts import gone_over
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 secrets = st.none() | st.builds(Secret, texts)
@@ -97,7 +98,8 @@ async def test_a_login_ends_a_refresh_that_is_under_way(store: Store) -> None:
 
 
 async def test_a_login_may_replace_what_cannot_be_read(store: Store, another: Callable[..., Store]) -> None:
-    await another(OTHER_KEY).install(credential(access_token=Secret("sealed with another key")))
+    other = await gone_over(another)
+    await other.install(credential(access_token=Secret("sealed with another key")))
     stored = await store.install(credential())
     assert stored.generation == 2
     assert await store.load("default") == stored
@@ -223,7 +225,8 @@ async def test_logging_out_of_nothing_changes_nothing(store: Store, address: str
 
 
 async def test_what_cannot_be_read_can_be_logged_out_of(store: Store, another: Callable[..., Store]) -> None:
-    await another(OTHER_KEY).install(credential())
+    other = await gone_over(another)
+    await other.install(credential())
     before = await store.forget("default")
     assert before is not None
     assert before.state == "unreadable"

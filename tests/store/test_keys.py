@@ -13,13 +13,13 @@ import pytest
 from service.domain.secret import Secret
 from service.settings import Settings, load_settings
 from service.store import keys
-from service.store.keys import NAME, KeyUnusable, load_vault
+from service.store.keys import NAME, KeyUnusable, key_source
 from service.store.sqlite import SQLite
 from service.store.store import Store
-from service.store.vault import Place, Vault
+from service.store.vault import Key, Place, Vault
 
 from .crowd import Crowds, first_start
-from .samples import KEY, credential, due, open_store
+from .samples import KEY, OTHER_KEY, credential, due, lines, open_store
 from .test_files import SOMEBODY_ELSE, TRAPS, Trap, as_root, mode
 
 PLACE = Place("credential", "refresh_token", "default", 1)
@@ -57,12 +57,12 @@ def own_key(home: Path) -> Path:
 
 def loaded(*, may_create: bool = False) -> bytes:
     """The name of the key that a start would use."""
-    return load_vault(load_settings(), may_create=may_create).key_id
+    return Key(key_source(load_settings(), may_create=may_create).read()[0]).id
 
 
 def named(name: str) -> bytes:
     """The name of a key for tests."""
-    return Vault(key_of(name)).key_id
+    return Key(key_of(name)).id
 
 
 # -- sources, in order ---------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def test_no_key_is_made_where_one_was_given(home: Path, monkeypatch: pytest.Monk
 async def test_processes_that_start_at_once_make_one_key_and_one_database(home: Path, crowd: Crowds) -> None:
     address = f"sqlite:{home / 'data' / 'x.db'}"
     names = crowd(first_start, 4, address, str(home / "config"))
-    store = Store(SQLite(home / "data" / "x.db"), lambda is_new: load_vault(load_settings(), may_create=is_new), due)
+    store = Store(SQLite(home / "data" / "x.db"), lambda is_new: key_source(load_settings(), may_create=is_new), due)
     accounts = await store.accounts("", 10)
     await store.close()
     assert [(each.account, each.state) for each in accounts] == [(name, "active") for name in sorted(names)]
@@ -175,7 +175,9 @@ UNUSABLE = {
     "a password without spaces": b"correcthorsebatterystaple",
     "hexadecimal": KEY.hex().encode(),
     "raw bytes": KEY,
-    "two lines": base64.b64encode(KEY) + b"\n" + base64.b64encode(KEY),
+    "a line that is no key": base64.b64encode(KEY) + b"\n" + base64.b64encode(KEY[:31]),
+    "an empty line": base64.b64encode(KEY) + b"\n\n" + base64.b64encode(OTHER_KEY),
+    "two on one line": base64.b64encode(KEY) + b" " + base64.b64encode(OTHER_KEY),
     "not ASCII": "schlüssel".encode(),
     "a large file": b"A" * 100_000,
 }
@@ -190,6 +192,30 @@ def test_a_file_without_a_key_is_refused_and_kept(home: Path, content: bytes) ->
     assert str(refused.value) == f"{path} does not hold 32 random bytes in base64"
     assert refused.value.__suppress_context__
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("count", [2, 8, 9])
+def test_a_source_holds_up_to_eight_keys(home: Path, count: int) -> None:
+    keys = [key_of(f"{number}") for number in range(count)]
+    write_key(own_key(home), "").write_bytes(lines(*keys))
+    if count > 8:
+        with pytest.raises(KeyUnusable, match="holds a key twice, or more than 8"):
+            loaded()
+    else:
+        assert key_source(load_settings(), may_create=False).read() == keys
+
+
+def test_a_key_that_is_there_twice_is_refused(home: Path) -> None:
+    write_key(own_key(home), "").write_bytes(lines(KEY, OTHER_KEY, KEY))
+    with pytest.raises(KeyUnusable, match=r"encryption\.key holds a key twice"):
+        loaded()
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b" \n\n"])
+def test_lines_may_end_as_editors_end_them(home: Path, end: bytes) -> None:
+    text = lines(KEY, OTHER_KEY).replace(b"\n", b"\r\n" if b"\r" in end else b"\n").rstrip() + end
+    write_key(own_key(home), "").write_bytes(text)
+    assert key_source(load_settings(), may_create=False).read() == [KEY, OTHER_KEY]
 
 
 @pytest.mark.parametrize("content", ["changeme", base64.b64encode(bytes(32)).decode()])
@@ -253,7 +279,7 @@ async def a_used_database(home: Path) -> Path:
 
 def start(path: Path) -> Store:
     """As the service does it."""
-    return Store(SQLite(path), lambda is_new: load_vault(Settings(), may_create=is_new), due)
+    return Store(SQLite(path), lambda is_new: key_source(Settings(), may_create=is_new), due)
 
 
 async def test_without_its_key_a_used_database_is_not_touched(home: Path) -> None:
@@ -275,14 +301,27 @@ async def test_with_an_unusable_key_a_used_database_is_not_touched(home: Path, c
     assert path.read_bytes() == before
 
 
-async def test_with_another_key_a_used_database_is_not_changed(home: Path) -> None:
+async def test_with_another_key_a_used_database_is_refused_and_not_changed(home: Path) -> None:
     path = await a_used_database(home)
     before = path.read_bytes()
     write_key(own_key(home), "another")
-    store = start(path)
-    assert [each.state for each in await store.accounts("", 10)] == ["unreadable"]
-    await store.check()
-    await store.close()
+    with pytest.raises(
+        KeyUnusable, match=rf"^the key in .*/encryption\.key is not .*\({Key(KEY).id.hex()}\): put that"
+    ):
+        start(path)
+    assert path.read_bytes() == before
+
+
+async def test_where_nobody_has_logged_in_yet_another_key_is_refused_too(home: Path) -> None:
+    """A second replica that has made a key of its own would hand out nothing that the first can read."""
+    path = home / "data" / "x.db"
+    await open_store(f"sqlite:{path}").close()
+    before = path.read_bytes()
+    with pytest.raises(KeyUnusable, match="put it back as"):
+        start(path)
+    write_key(own_key(home), "another")
+    with pytest.raises(KeyUnusable, match="put that one back"):
+        start(path)
     assert path.read_bytes() == before
 
 
@@ -297,6 +336,6 @@ async def test_after_a_logout_the_key_is_still_wanted(home: Path) -> None:
 
 
 def test_the_vault_of_the_settings_seals(home: Path) -> None:
-    vault = load_vault(Settings(), may_create=True)
+    vault = Vault(*key_source(Settings(), may_create=True).read())
     sealed = vault.seal(Secret("token"), PLACE)
-    assert load_vault(Settings(), may_create=False).open(sealed, PLACE) == Secret("token")
+    assert Vault(*key_source(Settings(), may_create=False).read()).open(sealed, PLACE) == Secret("token")

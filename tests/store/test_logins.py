@@ -13,7 +13,8 @@ from service.domain.secret import Secret
 from service.store.store import Store
 
 from .crowd import Crowds, takes
-from .samples import NOW, OTHER_KEY, another_login, attempt, browser_login, credential, device_login, query, written
+from .samples import NOW, another_login, attempt, browser_login, credential, device_login, query, written
+from .test_accounts import gone_over
 
 STATE = Secret("state of login-1")
 BINDING = Secret("binding of login-1")
@@ -186,12 +187,21 @@ async def test_an_ended_login_is_not_taken(store: Store, state: LoginState) -> N
 
 
 async def test_a_login_begun_with_another_key_is_nobodys(store: Store, another: Callable[..., Store]) -> None:
-    wrong = another(OTHER_KEY)
-    await wrong.add_login(browser_login())
+    other = await gone_over(another)
+    await other.add_login(browser_login())
     assert await store.login("login-1") is None
     assert await store.pending_login("default", NOW) is None
     assert await store.take_login(STATE, BINDING, NOW, bound=True) is None
-    assert await wrong.take_login(STATE, BINDING, NOW, bound=True)
+    assert await other.take_login(STATE, BINDING, NOW, bound=True)
+
+
+async def test_a_device_login_begun_with_another_key_is_polled_by_who_has_it(
+    store: Store, another: Callable[..., Store]
+) -> None:
+    other = await gone_over(another)
+    await other.add_login(device_login())
+    assert await store.claim_poll("login-1", NOW + 5, NOW + 60) is None
+    assert await other.claim_poll("login-1", NOW + 5, NOW + 60)
 
 
 async def test_secrets_of_a_login_moved_to_another_login_do_not_open(store: Store, address: str) -> None:

@@ -21,11 +21,10 @@ from service.store import schema  # noqa: F401 - the tables of the metadata
 from service.store.migrations import STEPS, NewerSchema, migrate, schema_version
 from service.store.sqlite import WRITE, SQLite, open_engine
 from service.store.store import Store
-from service.store.vault import Vault
 
 from .crowd import Crowds, dies_opening, installs, opens
 from .fixtures import make_schema_1
-from .samples import NOW, credential, due, open_store, query
+from .samples import NOW, credential, due, given, open_store, query
 
 FIXTURES = Path(make_schema_1.__file__).parent
 TABLES = {"audit", "client_key", "credential", "login", "schema_version", "sealed"}
@@ -249,7 +248,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 async def test_a_database_of_the_past_opens_and_reads(old: Path) -> None:
     key = base64.b64decode((FIXTURES / "schema_1.key").read_bytes())  # all of them were made with it
-    store = Store(SQLite(old), lambda is_new: pytest.fail("in use") if is_new else Vault(key), due)
+    store = Store(SQLite(old), lambda is_new: pytest.fail("in use") if is_new else given(key), due)
     claimed, default, out = await store.accounts("", 10)
     assert default == make_schema_1.credential("default")
     assert claimed.attempt == Attempt("test-only-attempt", "test-only-owner", NOW + 30)

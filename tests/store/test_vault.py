@@ -51,7 +51,7 @@ def test_every_shorter_value_is_refused() -> None:
 @given(st.binary(max_size=80))
 def test_bytes_that_were_never_sealed_are_refused(noise: bytes) -> None:
     refusal(VAULT, noise, PLACE)
-    refusal(VAULT, b"\x01" + VAULT.key_id + noise, PLACE)
+    refusal(VAULT, b"\x01" + VAULT.first.id + noise, PLACE)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_another_key_is_refused() -> None:
 def test_another_key_that_claims_the_right_name_is_refused() -> None:
     sealed = VAULT.seal(Secret("token"), PLACE)
     other = Vault(OTHER_KEY)
-    refusal(other, sealed[:1] + other.key_id + sealed[9:], PLACE)
+    refusal(other, sealed[:1] + other.first.id + sealed[9:], PLACE)
 
 
 def test_a_newer_format_is_refused() -> None:
@@ -96,8 +96,8 @@ def test_a_newer_format_is_refused() -> None:
 
 
 def test_the_key_cannot_be_told_from_its_name() -> None:
-    assert VAULT.key_id not in KEY
-    assert len(VAULT.key_id) == 8
+    assert VAULT.first.id not in KEY
+    assert len(VAULT.first.id) == 8
 
 
 def test_nonces_do_not_repeat() -> None:
