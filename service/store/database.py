@@ -68,10 +68,7 @@ class Database:
         self._rescue = rescue
         try:
             backend.open(_THREADS)
-            with backend.writing(exclusive=True) as connection:
-                migrate(connection)
-                self._open_vault(connection, open_keys)
-            backend.watch()
+            self._open(open_keys)
         except _FAILURES as exc:
             raise StoreUnavailable(f"{backend.name} cannot be used as the database.") from exc
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
@@ -106,14 +103,25 @@ class Database:
         """Prove that reading and writing work, changing nothing. Raises StoreUnavailable."""
         await self._run(self._check)
 
+    def _open(self, open_keys: Callable[[bool], KeySource]) -> None:
+        try:
+            with self._backend.writing(exclusive=True) as connection:
+                migrate(connection)
+                self._open_vault(connection, open_keys)
+            self._backend.watch()
+        except BaseException:
+            self._backend.engine.dispose()  # nobody will close what he could not open
+            raise
+
     def _open_vault(self, connection: Connection, open_keys: Callable[[bool], KeySource]) -> None:
         """Find the keys, and prove that the database is sealed with one of them. Raises KeyUnusable."""
         kept = connection.scalar(select(col(SealedRow.value)).where(IS_FINGERPRINTS))
         is_new = kept is None and connection.scalar(select(col(CredentialRow.account)).limit(1)) is None
         self._keys = open_keys(is_new)
-        self._vault = vault = Vault(*self._keys.read(), news=self._keys.news)
+        keys = self._keys.read()
+        self._vault = vault = Vault(*keys, news=self._keys.news)
         if kept is None:
-            key = self._first_key(connection)
+            key = self._first_key(connection, [Key(each) for each in keys])
             kept = key.seal(key.fingerprints, FINGERPRINTS)
             connection.execute(insert(SealedRow).values(name=FINGERPRINTS.row, value=kept))
         try:
@@ -124,20 +132,20 @@ class Database:
                 f" ({kept[1:HEAD_BYTES].hex()}): put that one back, or, if it is lost, begin with a new database"
             ) from None
 
-    def _first_key(self, connection: Connection) -> Key:
+    def _first_key(self, connection: Connection, keys: list[Key]) -> Key:
         """The key that a database is sealed with which does not say so yet: it made the fingerprints too."""
         heads = set[bytes]()
         for column in (getattr(table, name) for table, names in SEALED_COLUMNS.items() for name in names):
             head = func.substr(column, 1, HEAD_BYTES, type_=LargeBinary)
             found = connection.scalars(select(head).where(column.is_not(None)).distinct())
             heads.update(each for each in found if len(each) == HEAD_BYTES)
-        used = {key.head: key for key in map(self._vault.key_of, heads) if key}
+        used = [key for key in keys if key.head in heads]
         if len(used) < len(heads):
             raise KeyUnusable(
                 f"{len(heads)} keys have sealed what is in the database, {len(used)} of them are in {self._keys.name}:"
                 " put the others back, as further lines below the one in use"
             )
-        return next(iter(used.values())) if len(used) == 1 else self._vault.first
+        return (used or keys)[0]
 
     def _key(self, connection: Connection) -> Key:
         """The key to seal with in this transaction: it stays the right one until the transaction ends.

@@ -15,6 +15,10 @@ STORE: Final = "store/credentials.py"
 SQLITE: Final = "store/sqlite.py"
 OWNER: Final = "store/owner.py"
 VAULT: Final = "store/vault.py"
+DATABASE: Final = "store/database.py"
+REKEY: Final = "store/rekey.py"
+KEYS: Final = "store/keys.py"
+LOGINS: Final = "store/logins.py"
 ANSWERS: Final = "oauth/answers.py"
 ISSUER: Final = "issuer.py"
 
@@ -528,4 +532,95 @@ APART: Final = (
     ),
 )
 
-MUTANTS: Final = (*NAMED, *CLAIM, *OUTCOME, *UNKNOWN, *MANNERS, *REST, *APART)
+# -- another encryption key ------------------------------------------------------------------------------------------
+
+ANOTHER_KEY: Final = (
+    mutant(
+        "a database is opened with a key that it is not sealed with",
+        DATABASE,
+        "vault.name_with(vault.open(kept, FINGERPRINTS))",
+        "vault.name_with(vault.open(kept, FINGERPRINTS) if vault.key_of(kept) else vault.first.fingerprints)",
+        killer="store/test_keys.py::test_with_another_key_a_used_database_is_refused_and_not_changed",
+    ),
+    mutant(
+        "I1: fingerprints change with the encryption key",
+        DATABASE,
+        "vault.name_with(vault.open(kept, FINGERPRINTS))",
+        "vault.open(kept, FINGERPRINTS)",
+        killer="store/test_rekey.py::test_the_token_that_a_login_began_with_is_known_by_its_name_ever_after[sqlite]",
+    ),
+    mutant(
+        "everybody seals with the first key of his own source",
+        DATABASE,
+        "return key or self._vault.first",
+        "return self._vault.first",
+        killer="store/test_rekey.py::test_a_new_key_seals_nothing_before_it_was_gone_over_to[sqlite]",
+    ),
+    mutant(
+        "the key is replaced under those who are writing",
+        DATABASE,
+        ".where(IS_FINGERPRINTS).with_for_update(read=True)",
+        ".where(IS_FINGERPRINTS)",
+        killer="store/test_rekey.py::test_nothing_is_sealed_with_the_old_key_after_the_new_one_is_in_use[postgresql]",
+    ),
+    mutant(
+        "I6: a pair stored meanwhile is written over by the old one, sealed anew",
+        REKEY,
+        "guard = [_NAMES[table] == name, *_is_as_read(table, row)]",
+        "guard = [_NAMES[table] == name]",
+        killer="store/test_rekey.py::"
+        "test_a_pair_stored_between_the_reading_and_the_writing_of_its_row_is_not_written_over[sqlite]",
+    ),
+    mutant(
+        "old bytes are sealed for another generation",
+        REKEY,
+        '(*SEALED_COLUMNS[table], *(["generation"] if table is CredentialRow else []))',
+        "SEALED_COLUMNS[table]",
+        killer="store/test_rekey.py::test_the_old_bytes_under_another_generation_are_not_sealed_for_it[sqlite]",
+    ),
+    mutant(
+        "the old key goes while something may be left under it",
+        REKEY,
+        "if None not in outcomes:",
+        "if outcomes is not None:",
+        killer="store/test_rekey.py::"
+        "test_a_row_that_somebody_was_faster_with_is_looked_at_again_before_the_old_key_goes[sqlite]",
+    ),
+    mutant(
+        "rescue files are left under the old key",
+        REKEY,
+        "outcomes += self._rescue.seal_anew(self._vault, key) if self._rescue else []",
+        "",
+        killer="store/test_rekey.py::test_a_rescued_pair_is_stored_by_who_has_only_the_new_key[sqlite]",
+    ),
+    mutant(
+        "two who replace the key at once make two",
+        KEYS,
+        "            if Key(keys[0]).head != used:\n                return\n",
+        "",
+        killer="store/test_rekey.py::test_a_key_is_made_once_for_all_who_want_it_replaced",
+    ),
+    mutant(
+        "an old key goes though a newer one is being gone over to",
+        KEYS,
+        "if Key(first).head != used or not others:",
+        "if not others:",
+        killer="store/test_rekey.py::test_old_keys_stay_while_somebody_goes_over_to_a_newer_one",
+    ),
+    mutant(
+        "the old key is thrown away",
+        KEYS,
+        'create_private(self._own.with_name(f"{self._own.name}.{Key(old).id.hex()}.old"), _lines(old))',
+        "pass",
+        killer="store/test_rekey.py::test_a_backup_from_before_opens_again_with_the_old_key_put_back[sqlite]",
+    ),
+    mutant(
+        "who cannot open a login takes it from who can",
+        LOGINS,
+        "        if self._login(*conditions) is None:\n            return None\n",
+        "",
+        killer="store/test_logins.py::test_a_login_begun_with_another_key_is_nobodys[sqlite]",
+    ),
+)
+
+MUTANTS: Final = (*NAMED, *CLAIM, *OUTCOME, *UNKNOWN, *MANNERS, *REST, *APART, *ANOTHER_KEY)

@@ -19,7 +19,8 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from service.domain.credential import Attempt
+from service.domain.credential import Attempt, Tokens, rotated
+from service.domain.errors import KeyNotReplaced
 from service.domain.secret import Secret
 from service.settings import Settings
 from service.store.keys import key_source
@@ -133,7 +134,71 @@ async def dies_opening(barrier: Barrier, address: str, me: int, statement: int) 
     return True
 
 
-WORKS = {work.__name__: work for work in (opens, claims, takes, installs, first_start, dies_opening)}
+def _with_own_key(address: str, config: str) -> Store:
+    os.environ["XDG_CONFIG_HOME"] = config
+    return Store(backend_of(address), lambda is_new: key_source(Settings(), may_create=is_new), due)
+
+
+async def rekeys(barrier: Barrier, address: str, me: int, config: str) -> int | None:
+    """Replace the encryption key; None if there was none to go over to any more."""
+    store = _with_own_key(address, config)
+    barrier()
+    try:
+        return await store.rekey()
+    except KeyNotReplaced:
+        return None
+    finally:
+        await store.close()
+
+
+async def refreshes_while_another_rekeys(barrier: Barrier, address: str, me: int, config: str) -> int | None:
+    """Refresh an account of one's own again and again, without reading it; the first process replaces the key."""
+    if me == 0:
+        return await rekeys(barrier, address, me, config)
+    store = _with_own_key(address, config)
+    seen = await store.load(f"account-{me}")
+    assert seen is not None
+    barrier()
+    for number in range(seen.generation + 1, seen.generation + 21):
+        claim = await store.claim(seen, Attempt(f"attempt {number}", f"owner {me}", NOW))
+        assert claim is not None
+        tokens = Tokens(Secret(f"access token {number}"), Secret(f"refresh token {number}"))
+        seen = rotated(claim, tokens, sent_at=NOW, now=NOW, wait=0)
+        assert await store.settle(claim, seen)
+    await store.close()
+    return seen.generation
+
+
+async def dies_rekeying(barrier: Barrier, address: str, me: int, config: str, point: int) -> bool:
+    """Replace the encryption key, but be killed in front of a statement, or of a change of a file or folder."""
+    store = _with_own_key(address, config)
+    seen = 0
+
+    def count(*_: Any) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch(happens: str, arguments: tuple[Any, ...]) -> None:
+        writes = happens == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_WRONLY
+        if happens in ("os.rename", "os.link", "os.remove") or writes:
+            count()
+
+    barrier()
+    event.listen(Engine, "before_cursor_execute", count)
+    sys.addaudithook(watch)
+    await store.rekey()
+    return True
+
+
+WORKS = {
+    work.__name__: work
+    for work in (
+        *(opens, claims, takes, installs, first_start, dies_opening),
+        *(rekeys, refreshes_while_another_rekeys, dies_rekeying),
+    )
+}
 
 
 # ------------------------------------------------------------------------------------------------------------------

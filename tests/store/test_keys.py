@@ -114,6 +114,50 @@ def test_a_docker_secret_may_be_named_and_is_readable_by_all(home: Path, monkeyp
     assert loaded() == named("docker secret")
 
 
+# -- what a source says later --------------------------------------------------------------------------------------
+
+
+def test_a_source_has_news_once_when_its_file_was_replaced_or_edited(home: Path) -> None:
+    path = write_key(own_key(home), "one")
+    source = key_source(load_settings(), may_create=False)
+    assert source.read() == [key_of("one")]
+    assert source.news() is None
+    write_key(path.with_name("draft"), "other").replace(path)
+    assert (source.news(), source.news()) == ([key_of("other")], None)
+    path.write_bytes(lines(key_of("third"), key_of("other")))
+    assert (source.news(), source.news()) == ([key_of("third"), key_of("other")], None)
+
+
+@pytest.mark.parametrize("trouble", ["gone", "half written", "open to others"])
+def test_a_source_in_trouble_has_no_news_and_says_why_once(
+    home: Path, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    path = write_key(own_key(home), "one")
+    source = key_source(load_settings(), may_create=False)
+    source.read()
+    if trouble == "gone":
+        path.unlink()
+    elif trouble == "half written":
+        path.write_bytes(lines(KEY)[:20])
+    else:
+        write_key(path, "other", 0o644)
+    assert source.news() is None
+    (told,) = caplog.messages
+    assert told.startswith("the encryption keys cannot be read again (")
+    assert lines(KEY)[:20].decode() not in told
+    assert trouble == "gone" or source.news() is None
+    write_key(path, "mended")
+    assert source.news() == [key_of("mended")]
+    assert len(caplog.messages) == 1
+
+
+def test_a_key_from_the_environment_has_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENVIRONMENT, lines(KEY, OTHER_KEY).decode())
+    source = key_source(load_settings(), may_create=False)
+    assert source.read() == [KEY, OTHER_KEY]
+    assert source.news() is None
+
+
 # -- first start ---------------------------------------------------------------------------------------------------
 
 

@@ -18,13 +18,14 @@ from service.domain.credential import Attempt
 from service.domain.errors import StoreUnavailable
 from service.domain.secret import Secret
 from service.store import schema  # noqa: F401 - the tables of the metadata
+from service.store.keys import KeyUnusable
 from service.store.migrations import STEPS, NewerSchema, migrate, schema_version
 from service.store.sqlite import WRITE, SQLite, open_engine
 from service.store.store import Store
 
 from .crowd import Crowds, dies_opening, installs, opens
 from .fixtures import make_schema_1
-from .samples import NOW, credential, due, given, open_store, query
+from .samples import NOW, OTHER_KEY, credential, due, given, open_store, query
 
 FIXTURES = Path(make_schema_1.__file__).parent
 TABLES = {"audit", "client_key", "credential", "login", "schema_version", "sealed"}
@@ -259,6 +260,28 @@ async def test_a_database_of_the_past_opens_and_reads(old: Path) -> None:
     assert await store.take_login(Secret("test-only state"), None, NOW, bound=True)
     await store.close()
     assert query(f"sqlite:{old}", "SELECT version FROM schema_version") == [(len(STEPS),)]
+
+
+async def test_a_database_of_the_past_goes_over_to_a_new_key(old: Path) -> None:
+    key = base64.b64decode((FIXTURES / "schema_1.key").read_bytes())
+    store = Store(SQLite(old), lambda _is_new: given(OTHER_KEY, key), due)
+    before = await store.accounts("", 10)
+    assert await store.rekey() == 2 * 3 + 2 + 1
+    await store.close()
+    later = Store(SQLite(old), lambda _is_new: given(OTHER_KEY), due)
+    _, default, _ = accounts = await later.accounts("", 10)
+    assert accounts == before
+    assert await later.claim(default, Attempt("attempt-1", "owner-1", NOW))
+    assert await later.take_login(Secret("test-only state"), None, NOW, bound=True)
+    assert await later.install(make_schema_1.credential("default")) == await later.load("default")
+    await later.close()
+
+
+async def test_a_database_of_the_past_is_not_touched_with_another_key(old: Path) -> None:
+    before = old.read_bytes()
+    with pytest.raises(KeyUnusable):
+        Store(SQLite(old), lambda _is_new: given(OTHER_KEY), due)
+    assert old.read_bytes() == before
 
 
 def test_a_database_of_the_past_has_the_shape_of_a_new_one(old: Path, tmp_path: Path) -> None:

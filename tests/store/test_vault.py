@@ -1,5 +1,6 @@
 """Encryption at rest: what is sealed opens here and nowhere else, whole and unchanged."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.secret import Secret
-from service.store.vault import Place, Unopenable, Vault
+from service.store.vault import Key, Place, Unopenable, Vault
 
 from .samples import KEY, OTHER_KEY
 
@@ -114,6 +115,75 @@ def test_a_fingerprint_needs_the_key() -> None:
 @given(st.text(), st.text())
 def test_fingerprints_tell_secrets_apart(one: str, other: str) -> None:
     assert (one == other) == (VAULT.fingerprint(Secret(one)) == VAULT.fingerprint(Secret(other)))
+
+
+# -- several keys --------------------------------------------------------------------------------------------------
+
+SOME_KEYS = [hashlib.sha256(b"%d" % number).digest() for number in range(6)]
+some_keys = st.lists(st.sampled_from(SOME_KEYS), min_size=1, unique=True)
+
+
+@given(some_keys, st.permutations(SOME_KEYS), st.text(), places)
+def test_whatever_one_of_the_keys_has_sealed_opens_on_whichever_line_it_stands(
+    keys: list[bytes], in_another_order: list[bytes], text: str, place: Place
+) -> None:
+    sealed = Vault(*keys).seal(Secret(text), place)
+    assert sealed.startswith(Key(keys[0]).head)
+    assert Vault(*in_another_order).open(sealed, place).reveal() == text
+
+
+@given(some_keys, some_keys)
+def test_what_none_of_the_keys_has_sealed_is_refused(sealing: list[bytes], opening: list[bytes]) -> None:
+    sealed = Vault(*sealing).seal(Secret("token"), PLACE)
+    if sealing[0] not in opening:
+        assert refusal(Vault(*opening), sealed, PLACE) == "a stored value does not open"
+
+
+def test_every_flipped_bit_is_refused_with_one_text_whatever_other_keys_there_are() -> None:
+    vault = Vault(OTHER_KEY, KEY, *SOME_KEYS)
+    sealed = VAULT.seal(Secret("a refresh token"), PLACE)
+    assert vault.open(sealed, PLACE) == Secret("a refresh token")
+    flipped = (
+        sealed[:at] + bytes([sealed[at] ^ (1 << bit)]) + sealed[at + 1 :]
+        for at in range(len(sealed))
+        for bit in range(8)
+    )
+    assert {refusal(vault, changed, PLACE) for changed in flipped} == {"a stored value does not open"}
+
+
+def test_a_value_that_says_it_is_of_another_of_the_keys_is_refused() -> None:
+    sealed = VAULT.seal(Secret("token"), PLACE)
+    refusal(Vault(KEY, OTHER_KEY), Key(OTHER_KEY).head + sealed[9:], PLACE)
+
+
+def test_the_source_is_asked_for_a_key_that_is_missing_and_for_no_other() -> None:
+    said: list[list[bytes] | None] = [[OTHER_KEY, KEY]]
+    vault = Vault(KEY, news=lambda: said.pop() if said else None)
+    ours, theirs = (Vault(key).seal(Secret("token"), PLACE) for key in (KEY, OTHER_KEY))
+    assert vault.open(ours, PLACE) == Secret("token")
+    assert len(said) == 1
+    assert vault.open(theirs, PLACE) == Secret("token")
+    assert said == []
+    assert vault.seal(Secret("token"), PLACE).startswith(Key(OTHER_KEY).head)
+
+
+def test_a_key_that_has_left_the_source_still_opens_here() -> None:
+    said = [[OTHER_KEY]]
+    vault = Vault(KEY, news=lambda: said.pop() if said else None)
+    ours, theirs = (Vault(key).seal(Secret("token"), PLACE) for key in (KEY, OTHER_KEY))
+    assert [vault.open(each, PLACE).reveal() for each in (theirs, ours)] == ["token", "token"]
+
+
+def test_fingerprints_stay_whatever_keys_there_are() -> None:
+    vault = Vault(OTHER_KEY, KEY)
+    vault.name_with(Key(KEY).fingerprints)
+    vault.learn(SOME_KEYS)
+    assert vault.fingerprint(Secret("token")) == VAULT.fingerprint(Secret("token"))
+
+
+def test_a_vault_without_a_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="an encryption key is"):
+        Vault()
 
 
 @pytest.mark.parametrize(
