@@ -32,6 +32,11 @@ PROMISED = {
     ("POST", "/logout"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
+    ("GET", "/keys"),
+    ("PUT", "/keys/{name}"),
+    ("DELETE", "/keys/{name}"),
+    ("GET", "/audit"),
+    ("POST", "/rekey"),
 }
 
 
@@ -157,6 +162,11 @@ async def test_answers_are_as_the_document_says(document: dict[str, Any], tmp_pa
             ("POST", "/logout", "/logout", None),
             ("GET", "/token", "/token", None),
             ("GET", "/status", "/status?account=nobody", None),
+            ("PUT", "/keys/{name}", "/keys/ci", {"digest": "0" * 64, "accounts": ["work"], "expires_in": 60}),
+            ("PUT", "/keys/{name}", "/keys/ci", {"digest": "0" * 64}),
+            ("GET", "/keys", "/keys", None),
+            ("GET", "/audit", "/audit?limit=2", None),
+            ("POST", "/rekey", "/rekey", None),
             ("GET", "/healthz", "/healthz", None),
             ("GET", "/readyz", "/readyz", None),
         ]

@@ -216,6 +216,14 @@ def audit(
 
 
 @app.command()
+def rekey() -> None:
+    """Seal everything that is kept with a new encryption key, while the service runs."""
+    from service.cli.keys import seal_anew
+
+    raise typer.Exit(seal_anew(the_service()))
+
+
+@app.command()
 def demo() -> None:
     """Run a sandbox issuer and a service on a throw-away store, logged in, with lines to try."""
     from service.cli.demo import run

@@ -102,7 +102,8 @@ class Rescue:
 
         A file that was removed meanwhile may be there again: whoever finds it sees that its pair is stored.
         """
-        return [_sealed_anew(path, vault, key) for folder in self._folders for path in _files(folder)]
+        folders = (*self._durable, *_temporary())
+        return [_sealed_anew(path, vault, key) for folder in folders for path in _files(folder)]
 
     def set_aside(self, rescued: Rescued) -> None:
         """The login has come further: the pair is of no use, but it is not ours to throw away."""

@@ -1,4 +1,4 @@
-"""The routes of whoever runs the service: client keys and the audit trail."""
+"""The routes of whoever runs the service: client keys, the audit trail, another encryption key."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.domain.caller import ClientKey
 from service.web import answers
-from service.web.schemas import AuditAnswer, AuditQuery, KeyAnswer, KeyBody, KeysAnswer, Name
+from service.web.schemas import AuditAnswer, AuditQuery, KeyAnswer, KeyBody, KeysAnswer, Name, NoBody, RekeyAnswer
 from service.web.services import noted, services_of
 
 router = APIRouter(tags=["admin"])
@@ -54,3 +54,11 @@ async def audit(request: Request, query: Annotated[AuditQuery, Query()]) -> Audi
     found = await services_of(request).trail.events(query.before, query.limit + 1)
     page = [answers.audit_entry(event) for event in found[: query.limit]]
     return AuditAnswer(entries=page, next=page[-1].number if len(found) > query.limit else None)
+
+
+@router.post("/rekey")
+async def rekey(request: Request, body: NoBody | None = None) -> RekeyAnswer:  # noqa: ARG001 - it has nothing to say
+    """Go over to another encryption key, while everything runs."""
+    with noted(request, "rekey"):
+        resealed = await services_of(request).store.rekey()
+    return RekeyAnswer(resealed=resealed)

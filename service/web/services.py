@@ -19,11 +19,14 @@ from service.domain.errors import AuthError, OutOfScope, UnknownLogin
 from service.domain.login import Login
 
 
-class Ready(Protocol):
-    """Proves that the store can be read and written."""
+class Kept(Protocol):
+    """What the store can do beside what the use cases want of it."""
 
     async def check(self) -> None:
-        """Raises StoreUnavailable."""
+        """Prove that it can be read and written. Raises StoreUnavailable."""
+
+    async def rekey(self) -> int:
+        """Go over to another encryption key; how many values were sealed anew. Raises KeyNotReplaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Services:
     logins: Logins
     keys: Keys
     trail: Trail
-    store: Ready
+    store: Kept
     policies: dict[str, Policy]
     seams: Seams
     public_url: str

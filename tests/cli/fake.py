@@ -117,6 +117,7 @@ class FakeService:
             ("POST", "/logout"): self._logout,
             ("PUT", "/credential"): lambda name: self._install(name, asked),
             ("GET", "/readyz"): lambda _name: Reply(body={"status": "ok"}),
+            ("POST", "/rekey"): lambda _name: Reply(body={"resealed": 12}),
         }.get((asked.method, asked.path))
         if asked.path.startswith("/keys"):
             return self._keys(asked)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from .conftest import ROOT, Run, in_process_of_its_own
-from .fake import FakeService
+from .fake import FakeService, problem
 
 
 def entry(number: int, **members: Any) -> dict[str, Any]:
@@ -157,3 +157,13 @@ def test_as_many_as_were_asked_for(fake: FakeService, run: Run) -> None:
 def test_help(command: list[str]) -> None:
     ran = in_process_of_its_own(*command)
     assert "Usage: " in ran.out + ran.err
+
+
+def test_another_encryption_key(fake: FakeService, run: Run) -> None:
+    ran = run("rekey")
+    assert (ran.code, ran.out) == (0, "")
+    assert "12 values" in ran.err
+    fake.replies["POST", "/rekey"] = problem(409, "no_new_key", "There is none.", "Put a new key first.")
+    ran = run("rekey")
+    assert ran.code == 1
+    assert "Put a new key first." in ran.err
