@@ -1,8 +1,9 @@
 """Which suites run where.
 
-A test marked `long`, `codex`, `docker`, `node` or `browser` runs when it is asked for: by name (`pytest -m docker`),
-or by CI=true, which asks for all. Otherwise it is skipped and the reason shown. Where the tool it needs is missing it
-is skipped too, but in CI it fails: there, nothing may be left out unseen. `strace` and `unshare` only name such a tool.
+A test marked `long`, `codex`, `docker`, `node`, `browser` or `fuzz` runs when it is asked for: by name (`pytest -m
+docker`), or by CI=true, which asks for all. Otherwise it is skipped and the reason shown. Where the tool it needs is
+missing it is skipped too, but in CI it fails: there, nothing may be left out unseen. `strace` and `unshare` only name
+such a tool.
 
 Folders are tested by several processes. Each collects everything and is given one file after another.
 """
@@ -25,7 +26,7 @@ from tests.kit.postgres import Server, server
 from tests.soak import node
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
-ASKED_FOR = ("long", "codex", "docker", "node", "browser")
+ASKED_FOR = ("long", "codex", "docker", "node", "browser", "fuzz")
 
 MOST_WORKERS = 4
 """Each reads all tests first, which is seconds of a core: a big machine need not start sixty-four."""

@@ -92,9 +92,11 @@ def test_every_reason_and_every_warning_is_in_it(document: dict[str, Any]) -> No
 
 
 def test_every_operation_may_answer_with_a_problem(document: dict[str, Any]) -> None:
-    for operation in operations(document).values():
-        content = operation["responses"]["default"]["content"]
+    for (_, path), operation in operations(document).items():
+        content = dict(operation["responses"]["default"]["content"])
+        has_pages = content.pop("text/html", None) is not None
         assert content == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        assert has_pages == ("text/html" in operation["responses"].get("200", {}).get("content", {})), path
         assert "422" not in operation["responses"]
 
 

@@ -126,7 +126,9 @@ MAX_LIFETIME: Final = 366 * 86400.0
 
 def read_tokens(members: dict[str, Any], *, now: float) -> Tokens:
     """The token members of an answer (RFC 6749 section 5.1). Tolerant: what cannot be used is None, never an error."""
-    access, refresh, id_token = (_token(members.get(name)) for name in ("access_token", "refresh_token", "id_token"))
+    access, refresh, id_token = (
+        token_text(members.get(name)) for name in ("access_token", "refresh_token", "id_token")
+    )
     fault = _fault(members)
     return Tokens(
         access_token=access,
@@ -141,6 +143,11 @@ def read_tokens(members: dict[str, Any], *, now: float) -> Tokens:
 def is_sendable(token: Secret) -> bool:
     """Whether a token may stand in a header line: visible ASCII only (RFC 6750 section 2.1, RFC 9110 section 5.5)."""
     return re.fullmatch(r"[\x21-\x7e]+", token.reveal()) is not None
+
+
+def token_text(value: object) -> Secret | None:
+    """A token or code: visible ASCII and spaces (RFC 6749 appendix A); anything else could not be stored or sent."""
+    return Secret(value) if isinstance(value, str) and re.fullmatch(r"[\x20-\x7e]+", value) else None
 
 
 def _granted(answer: Answer, now: float) -> Verdict:
@@ -173,8 +180,3 @@ def _fault(members: dict[str, Any]) -> str | None:
         return "unsupported_token_type"  # RFC 6749 section 7.1: must not be used
     access = members.get("access_token")
     return "unsendable_token" if isinstance(access, str) and access and not is_sendable(Secret(access)) else None
-
-
-def _token(value: object) -> Secret | None:
-    """A token is visible ASCII and spaces (RFC 6749 appendix A.12, A.17); anything else could not even be stored."""
-    return Secret(value) if isinstance(value, str) and re.fullmatch(r"[\x20-\x7e]+", value) else None

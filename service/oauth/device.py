@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from service.domain.secret import Secret
-from service.oauth.answers import error_code, retry_after
+from service.oauth.answers import error_code, retry_after, token_text
 from service.oauth.wire import Answer, Outcome, parse_object
 
 DEFAULT_INTERVAL = 5.0
@@ -65,10 +65,10 @@ def read_user_code(answer: Answer) -> UserCode | NoDeviceLogin | None:
         return NoDeviceLogin()
     members = parse_object(answer.body) or {}
     code = members.get("user_code") or members.get("usercode")
-    device_auth_id = members.get("device_auth_id")
-    if answer.status != 200 or not isinstance(device_auth_id, str) or not _is_typable(code):
+    device_auth_id = token_text(members.get("device_auth_id"))
+    if answer.status != 200 or device_auth_id is None or not _is_typable(code):
         return None
-    return UserCode(Secret(device_auth_id), Secret(str(code)), _interval(members.get("interval")))
+    return UserCode(device_auth_id, Secret(str(code)), _interval(members.get("interval")))
 
 
 def read_poll(outcome: Outcome, *, now: float) -> Poll:
@@ -77,10 +77,8 @@ def read_poll(outcome: Outcome, *, now: float) -> Poll:
         return Unreachable()
     if outcome.status == 200:
         members = parse_object(outcome.body) or {}
-        code, verifier = members.get("authorization_code"), members.get("code_verifier")
-        if isinstance(code, str) and isinstance(verifier, str) and code and verifier:
-            return Approved(Secret(code), Secret(verifier))
-        return Ended("invalid_answer")
+        grant, verifier = token_text(members.get("authorization_code")), token_text(members.get("code_verifier"))
+        return Approved(grant, verifier) if grant and verifier else Ended("invalid_answer")
     code = error_code(outcome.body)
     if code == "slow_down":
         return Pending(SLOW_DOWN)
@@ -97,7 +95,7 @@ def _interval(value: object) -> float:
     """A number or a decimal string of seconds, at least one."""
     try:
         seconds = float(value) if isinstance(value, str | int | float) else DEFAULT_INTERVAL
-    except ValueError:
+    except (ValueError, OverflowError):
         return DEFAULT_INTERVAL
     return min(max(1.0, seconds), 60.0) if seconds == seconds else DEFAULT_INTERVAL  # noqa: PLR0124 - NaN
 

@@ -9,7 +9,10 @@ from service.web.schemas import Problem
 
 
 def document(api: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document. Every operation may answer with a problem, whose `code` is from a closed list."""
+    """The OpenAPI document. Every operation may answer with a problem, whose `code` is from a closed list.
+
+    Where there is a page for people, what goes wrong may be told by a page too.
+    """
     described: dict[str, Any] = api.openapi()
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schema["x-status"] = {code: STATUS[code][0] for code in sorted(STATUS)}
@@ -21,5 +24,7 @@ def document(api: FastAPI) -> dict[str, Any]:
     for operations in described["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)
-            operation["responses"]["default"] = {"description": "A problem (RFC 9457)", "content": content}
+            told = operation["responses"].get("200", {}).get("content", {})
+            page = {"text/html": told["text/html"]} if "text/html" in told else {}
+            operation["responses"]["default"] = {"description": "A problem (RFC 9457)", "content": content | page}
     return described

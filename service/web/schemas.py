@@ -62,6 +62,8 @@ class NoBody(Strict):
 class LoginBody(LoginQuery):
     """Body of POST /login."""
 
+    model_config = ConfigDict(strict=True)  # `"replace": 1` is no JSON boolean, whatever a query may say
+
 
 class WaitQuery(Strict):
     """How long to wait for the end of a login."""

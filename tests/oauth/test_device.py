@@ -49,6 +49,7 @@ def test_the_other_spelling_of_user_code() -> None:
         *((61, 60), ("1e999", 60), (1e300, 60), (math.inf, 60), (10**18, 60), ("9" * 5000, 60)),
         *((math.nan, DEFAULT_INTERVAL), ("nan", DEFAULT_INTERVAL), (None, DEFAULT_INTERVAL), ("", DEFAULT_INTERVAL)),
         *(("soon", DEFAULT_INTERVAL), ([], DEFAULT_INTERVAL), ({"seconds": 9}, DEFAULT_INTERVAL)),
+        (10**400, DEFAULT_INTERVAL),  # more than a float can hold
     ],
     ids=lambda value: repr(value)[:20],
 )
@@ -68,7 +69,7 @@ def test_any_other_status_gives_no_code(status: int) -> None:
     assert read_user_code(answer(status, CODE)) is None
 
 
-NO_IDS: list[object] = [None, 42, [], {}]
+NO_IDS: list[object] = [None, 42, [], {}, "", "\ud800", "d\u00e9", "a\nb"]
 NOT_TYPABLE: list[object] = ["", None, 42, [], "x" * 65, "A\nB", "A\x1b[2J", "ÄBCD", "A\u202eB"]
 
 
@@ -109,6 +110,10 @@ POLLS: dict[str, tuple[Outcome, Poll]] = {
     "200, no code": (answer(200, {"code_verifier": "v"}), Ended("invalid_answer")),
     "200, empty code": (answer(200, {"authorization_code": "", "code_verifier": "v"}), Ended("invalid_answer")),
     "200, empty verifier": (answer(200, {"authorization_code": "c", "code_verifier": ""}), Ended("invalid_answer")),
+    "200, half a character": (
+        answer(200, {"authorization_code": "\ud800", "code_verifier": "v"}),
+        Ended("invalid_answer"),
+    ),
     "200, numbers": (answer(200, {"authorization_code": 1, "code_verifier": 2}), Ended("invalid_answer")),
     # pending
     "pending, as recorded": (answer(403, recorded("pending_403")), Pending()),

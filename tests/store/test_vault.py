@@ -1,7 +1,7 @@
 """Encryption at rest: what is sealed opens here and nowhere else, whole and unchanged."""
 
 import hashlib
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from hypothesis import given
@@ -99,6 +99,35 @@ def test_a_newer_format_is_refused() -> None:
 def test_the_key_cannot_be_told_from_its_name() -> None:
     assert VAULT.first.id not in KEY
     assert len(VAULT.first.id) == 8
+
+
+def test_what_was_sealed_years_ago_opens() -> None:
+    """The bytes of one value, so that no change of the format or of a derived key goes unseen."""
+    vault = Vault(bytes(range(32)))
+    assert vault.first.id.hex() == "630dcd2966c43366"
+    assert vault.fingerprint(Secret("token")) == "6ead4c178dce0c65c45801b09b34ee64a225ad890ec6b65d28e6c26fd04812ee"
+    sealed = bytes.fromhex("01630dcd2966c433663a871e5c0963be16c8d4759fa5ebf0ad2f4c5209c8e0d327ff7cc8b31589fa0da4")
+    assert vault.open(sealed, PLACE).reveal() == "token"
+
+
+def test_a_sealed_value_is_as_long_as_its_format_says() -> None:
+    """Version, key id, nonce, the text, and the tag of 16 bytes."""
+    assert len(VAULT.seal(Secret("token"), PLACE)) == 1 + 8 + 12 + 5 + 16
+
+
+def test_a_place_without_a_generation_is_of_generation_zero() -> None:
+    assert Place("a", "b", "c") == Place("a", "b", "c", 0)
+
+
+def test_a_place_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        PLACE.row = "work"  # type: ignore[misc]
+
+
+def test_a_key_of_eight_different_bytes_is_the_least_random_one() -> None:
+    Vault(b"abcdefgh" * 4)
+    with pytest.raises(ValueError, match="32 random bytes"):
+        Vault(b"abcdefga" * 4)
 
 
 def test_nonces_do_not_repeat() -> None:

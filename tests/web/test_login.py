@@ -77,6 +77,7 @@ async def test_get_without_html_is_the_same(h: House, account: str) -> None:
         {"flow": "implicit"},
         {"flow": None},
         {"replace": "perhaps"},
+        {"replace": 1},
         {"provider": 5},
         {"provider": "x" * 65},
         {"next": "//evil.example"},

@@ -1,0 +1,39 @@
+"""The modules whose mutants are counted: what each is tested by, and which of its mutants are the same program.
+
+A new module that decides is one more entry. Tests are run in the order given: the ones that find most come first.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+_ROOT: Final = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A module of the service, and files or node ids below `tests/`. `equivalent`: mutant's name -> why it is one."""
+
+    module: str
+    tests: tuple[str, ...]
+    equivalent: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path:
+        """Its source."""
+        return (_ROOT / self.module.replace(".", "/")).with_suffix(".py")
+
+
+TARGETS: Final = (
+    Target(
+        "service.domain.secret",
+        ("domain/test_secret.py",),
+        {"Secret.__hash__(): 'Secret' -> 'Secretx'": "any text that is not a Secret's own does"},
+    ),
+    Target("service.domain.caller", ("domain/test_caller.py",)),
+    Target("service.store.vault", ("store/test_vault.py",)),
+    Target(
+        "service.web.guard",
+        ("web/test_guard.py", "web/test_http.py", "web/test_required_header.py", "web/test_late_body.py"),
+    ),
+)
