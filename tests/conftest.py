@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser import chromium
+from tests.fuzz import FUZZERS
 from tests.kit import ports
 from tests.kit.postgres import Server, server
 from tests.soak import node
@@ -67,6 +68,8 @@ def _missing(suite: str) -> str | None:
         return "there is no unshare, or it may not mount here"
     if suite == "browser":
         return chromium.what_is_missing()
+    if suite == "fuzz" and (lacking := [name for name in FUZZERS if importlib.util.find_spec(name) is None]):
+        return f"there is no {' and no '.join(lacking)} (pip install -c constraints.txt -e '.[fuzz]')"
     return node.what_is_missing() if suite == "node" else None
 
 

@@ -3,7 +3,9 @@
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
+import venv
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 LISTS = ("constraints.txt", "constraints-hashed.txt", "constraints-build.txt")
@@ -71,6 +74,57 @@ def test_every_dependency_says_what_it_is_for() -> None:
     assert silent == []
 
 
+FLOORS = {
+    "starlette": "1.3.1",  # Host with "/?#" changes the path that middleware sees (CVE-2026-48710, -54282, -54283)
+    "h11": "0.16.0",  # lenient ends of chunks (CVE-2025-43859)
+    "pydantic-settings": "2.14.2",  # a secrets folder that leads outside (GHSA-4xgf-cpjx-pc3j)
+    "filelock": "3.20.3",  # a lock file opened through a link (CVE-2025-68146, CVE-2026-22701)
+}
+"""Package -> least version, if it is there at all."""
+
+NEVER = {
+    "python-multipart": "forms are not read here, and its parser has had one hole after another",
+    "authlib": "kept states in a cache that no browser was bound to (CVE-2025-68158)",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_no_version_with_a_known_hole(name: str) -> None:
+    have = pins(name)
+    assert {one for one in FLOORS if one in have and Version(have[one]) < Version(FLOORS[one])} == set()
+    assert set(have) & set(NEVER) == set()
+
+
+def test_what_has_a_floor_is_there() -> None:
+    assert {"starlette", "h11", "pydantic-settings"} <= set(pins("constraints.txt"))
+
+
+SECRETS = re.compile(r".*\.(pyc|db|sqlite3?|key|pem|env|rescue)|(.*/)?(\.env.*|auth\.json|\.hypothesis/.*)")
+"""Names of files that a distribution must not hold."""
+
+
+@pytest.mark.long
+def test_sdist_holds_no_secret(tmp_path: Path) -> None:
+    build = "import sys; from hatchling.build import build_sdist; build_sdist(sys.argv[1])"
+    environment = tmp_path / "build"
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    for command in (["-m", "pip", "install", "-qr", ROOT / "constraints-build.txt"], ["-c", build, tmp_path]):
+        subprocess.run([python, *command], check=True, stdin=subprocess.DEVNULL, timeout=300, cwd=ROOT)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    assert "service/app.py" in names
+    old_stores = "tests/store/fixtures/"  # made for the tests of migrations, with a key that opens nothing else
+    assert [name for name in names if SECRETS.fullmatch(name) and not name.startswith(old_stores)] == []
+
+
+@pytest.mark.parametrize("name", ["a.key", "data/x.db", ".env", "sub/.env.local", "auth.json", "x-1.rescue", "a.pem"])
+def test_a_secret_is_known_by_its_name(name: str) -> None:
+    assert SECRETS.fullmatch(name)
+    assert not SECRETS.fullmatch("service/environment.py")
+
+
 @pytest.mark.long
 def test_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
@@ -81,4 +135,4 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     assert outside == set()
     assert "service/py.typed" in names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
-    assert not {name for name in names if name.endswith((".pyc", ".db", ".key", ".env"))}
+    assert not {name for name in names if SECRETS.fullmatch(name)}

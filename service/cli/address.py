@@ -29,7 +29,7 @@ _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 _LONGEST_KEY: Final = 4096
 """Bytes of a file with a client key: far more than one has."""
 
-_WILDCARDS: Final = ("", "0.0.0.0", "::", "*")  # noqa: S104 - addresses that are never connected to
+_WILDCARDS: Final = ("", "0.0.0.0", "::", "*")  # nosec B104  # noqa: S104 - addresses that are never connected to
 
 
 @dataclass(frozen=True, slots=True)

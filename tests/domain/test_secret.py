@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 import traceback
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given
@@ -119,6 +120,10 @@ def test_secrets_are_equal_when_their_texts_are(left: str, right: str) -> None:
 def test_a_secret_is_not_equal_to_its_text() -> None:
     assert Secret(CANARY) != CANARY
     assert hash(Secret(CANARY)) != hash(CANARY)
+
+
+def test_what_is_no_secret_has_a_say_in_whether_it_is_equal() -> None:
+    assert Secret(CANARY) == ANY
 
 
 def test_only_an_empty_secret_is_false() -> None:

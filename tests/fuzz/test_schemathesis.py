@@ -55,7 +55,7 @@ def fuzzed(service: Process, issuer: Process, folder: Path) -> tuple[subprocess.
     written = folder / "report.json"
     command = [sys.executable, "-m", "schemathesis.cli", "run", str(ROOT / "openapi" / "openapi.json")]
     options = [
-        *("--url", service.url, "--max-examples", "100", "--seed", "104", "--no-color", "--request-timeout", "10"),
+        *("--url", service.url, "--max-examples", "150", "--seed", "104", "--no-color", "--request-timeout", "10"),
         *("--exclude-checks", ",".join(LEFT_OUT), "--continue-on-failure", "--suppress-health-check", "all"),
         *("--report", "json", "--report-json-path", str(written)),
     ]

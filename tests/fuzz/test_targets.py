@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import HAS_ATHERIS
 from tests.fuzz.targets import TARGETS, Target
 
 ROOT = Path(__file__).parents[2]
 RUNS = 30_000
 SECONDS = 12
 """For one target: all of them together stay below a minute and a half."""
+
+needs_atheris = pytest.mark.skipif(not HAS_ATHERIS, reason="atheris has no wheel for this platform")
 
 SEEDS = sorted({seed for target in TARGETS.values() for seed in target.seeds()})
 
@@ -61,6 +64,7 @@ def fuzzed(name: str, folder: Path, runs: int = RUNS) -> tuple[int, int, str]:
     return done.returncode, int(tried[1]) if tried else 0, output
 
 
+@needs_atheris
 @pytest.mark.fuzz
 @pytest.mark.parametrize("name", TARGETS)
 def test_bytes_that_coverage_leads_to_keep_the_laws(
@@ -73,6 +77,7 @@ def test_bytes_that_coverage_leads_to_keep_the_laws(
         print(f"\n{name}: {tried} inputs")
 
 
+@needs_atheris
 @pytest.mark.fuzz
 def test_a_broken_law_is_found(tmp_path: Path) -> None:
     """A reader that fails on one word in four thousand million: only coverage leads there."""

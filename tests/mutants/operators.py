@@ -1,6 +1,6 @@
 """Every small way in which a module could be wrong: each mutant differs in one place, made on the syntax tree.
 
-Sentences for people (texts with a space), docstrings and annotations decide nothing and are left alone.
+Sentences for people (texts with a space), docstrings, annotations and `slots=True` decide nothing and are left alone.
 """
 
 import ast
@@ -92,7 +92,7 @@ def _places(node: ast.AST, within: str) -> Iterator[_Place]:
         held = list(enumerate(value)) if isinstance(value, list) else [(key, value)]
         holder = value if isinstance(value, list) else node
         for at, child in held:
-            if isinstance(child, ast.AST) and not _is_text(child):
+            if isinstance(child, ast.AST) and not _is_text(child) and not _is_slots(child):
                 yield _Place(holder, at, child, within)
                 yield from _places(child, _named(child, within))
 
@@ -107,6 +107,10 @@ def _named(node: ast.AST, within: str) -> str:
 def _is_text(node: ast.AST) -> bool:
     """A docstring, or the text below a constant that explains it."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_slots(node: ast.AST) -> bool:
+    return isinstance(node, ast.keyword) and node.arg == "slots"
 
 
 def _variants(node: ast.AST, *, in_function: bool) -> Iterator[ast.AST]:
@@ -125,7 +129,7 @@ def _of_values(node: ast.AST) -> Iterator[ast.AST]:
         case ast.BinOp() if type(node.op) in ARITHMETIC:
             yield ast.BinOp(node.left, ARITHMETIC[type(node.op)](), node.right)
         case ast.Call():
-            for at in range(len(node.keywords)):
+            for at in [at for at, one in enumerate(node.keywords) if not _is_slots(one)]:
                 yield ast.Call(node.func, node.args, _without(node.keywords, at))
         case ast.Set() if len(node.elts) > 1:
             for at in range(len(node.elts)):

@@ -31,7 +31,14 @@ TARGETS: Final = (
         {"Secret.__hash__(): 'Secret' -> 'Secretx'": "any text that is not a Secret's own does"},
     ),
     Target("service.domain.caller", ("domain/test_caller.py",)),
-    Target("service.store.vault", ("store/test_vault.py",)),
+    Target(
+        "service.store.vault",
+        ("store/test_vault.py",),
+        {
+            "_derived(): HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b'pixir-auth ' + purpose)"
+            " -> HKDF(algorithm=SHA256(), length=KEY_BYTES, info=b'pixir-auth ' + purpose)": "no salt is the default",
+        },
+    ),
     Target(
         "service.web.guard",
         ("web/test_guard.py", "web/test_http.py", "web/test_required_header.py", "web/test_late_body.py"),
