@@ -247,7 +247,8 @@ def _requests() -> list[bytes]:
 
 VAULT: Final = Vault(sha256(b"a key for fuzzing only").digest())
 _PLACE: Final = Place("rescue", "credential", "ab12", 3)
-_FOLDER: Final = tempfile.TemporaryDirectory(prefix="pixir-auth-fuzz-")
+_MEMORY: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None  # a disk would be most of the time
+_FOLDER: Final = tempfile.TemporaryDirectory(prefix="pixir-auth-fuzz-", dir=_MEMORY)
 
 
 def rescue(data: bytes) -> None:

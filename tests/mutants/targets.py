@@ -41,6 +41,9 @@ TARGETS: Final = (
     ),
     Target(
         "service.web.guard",
-        ("web/test_guard.py", "web/test_http.py", "web/test_required_header.py", "web/test_late_body.py"),
+        (
+            *("web/test_guard_alone.py", "web/test_required_header.py", "web/test_late_body.py"),
+            *("web/test_guard.py", "web/test_http.py"),
+        ),
     ),
 )

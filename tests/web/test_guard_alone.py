@@ -1,0 +1,306 @@
+"""The guard before an application that is none: what it reads, decides, adds and writes down, to the letter."""
+
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from service.web import guard
+from service.web.guard import ALWAYS, NAVIGABLE, OPEN, Asker, Guard, allowed_for, asker_of, dress, refusal
+
+HOST = (b"host", b"localhost:1455")
+JSON = (b"content-type", b"application/json")
+HAS_BODY = (b"content-length", b"2")
+ALLOWED = allowed_for(1455, "http://localhost:1455", ())
+LED = Asker((b"localhost:1455",), None, b"cross-site", b"navigate", b"document")
+
+Headers = tuple[tuple[bytes, bytes], ...]
+Warm = Callable[[Any, Asker, Any], Awaitable[bool]]
+
+
+class App:
+    """Answers 200 and keeps what it got; reads `reads` messages first."""
+
+    def __init__(self, reads: int = 0, headers: Headers = ()) -> None:
+        self.reads = reads
+        self.headers = headers
+        self.scopes: list[Any] = []
+        self.got: list[Any] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scopes.append(scope)
+        self.got += [await receive() for _ in range(self.reads)]
+        await send({"type": "http.response.start", "status": 200, "headers": list(self.headers)})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def asked(
+    app: App,
+    headers: Headers = (HOST,),
+    messages: tuple[Any, ...] = (),
+    warm: Warm | None = None,
+    method: str = "GET",
+    path: str = "/token",
+    kind: str = "http",
+    **scope: Any,
+) -> list[Any]:
+    """What the guard sends."""
+    inbox = list(messages)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return inbox.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asking = {"type": kind, "method": method, "path": path, "headers": list(headers), **scope}
+    await Guard(app, ALLOWED, warm)(asking, receive, send)
+    return sent
+
+
+def body(content: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.request", "body": content, "more_body": more}
+
+
+# what is written in the documentation
+
+
+def test_bounds() -> None:
+    assert (guard.MAX_BODY, guard.BODY_WITHIN) == (256 * 1024, 5.0)
+
+
+def test_where_a_link_may_lead_and_what_is_open() -> None:
+    assert sorted(NAVIGABLE) == ["/", "/auth/callback", "/callback", "/login"]
+    assert sorted(OPEN) == ["/auth/callback", "/callback", "/healthz", "/readyz"]
+
+
+def test_names_and_origins() -> None:
+    ours = {b"localhost:1455", b"127.0.0.1:1455", b"[::1]:1455"}
+    assert ALLOWED.hosts == ours
+    assert ALLOWED.origins == {b"http://" + one for one in ours}
+    assert ALLOWED.required_header is None
+
+
+def test_names_and_origins_behind_another_name() -> None:
+    allowed = allowed_for(80, "HTTPS://Auth.example.org/pixir", ("Other:80",), "X-Mark")
+    bare = {b"localhost", b"127.0.0.1", b"[::1]"}
+    ours = bare | {one + b":80" for one in bare}
+    assert allowed.hosts == ours | {b"auth.example.org", b"other:80"}
+    assert allowed.origins == {b"http://" + one for one in ours} | {b"https://auth.example.org"}
+    assert allowed.required_header == b"x-mark"
+
+
+# what is read
+
+
+@pytest.mark.parametrize(
+    ("headers", "asker"),
+    [
+        ((), Asker(())),
+        ((HOST, (b"host", b"b")), Asker((b"localhost:1455", b"b"))),
+        (((b"origin", b"http://a"),), Asker((), origin=b"http://a")),
+        (((b"origin", b"http://a"), (b"origin", b"http://a")), Asker((), origin=b"null")),
+        (((b"sec-fetch-site", b"same-site"),), Asker((), fetch_site=b"same-site")),
+        (((b"sec-fetch-mode", b"cors"),), Asker((), fetch_mode=b"cors")),
+        (((b"sec-fetch-dest", b"image"),), Asker((), fetch_dest=b"image")),
+        (((b"sec-purpose", b"prefetch"),), Asker((), purpose=b"prefetch")),
+        (((b"sec-fetch-user", b"?1"), (b"sec-gpc", b"1"), (b"fetch-site", b"x")), Asker(())),
+        (((b"accept", b"a/\xe9"), (b"accept", b"b")), Asker((), accept="a/\xe9")),
+        (((b"content-length", b"0"),), Asker((), has_body=True)),
+        (((b"transfer-encoding", b"chunked"),), Asker((), has_body=True)),
+        (((b"content-type", b"text/plain"),), Asker(())),
+    ],
+    ids=lambda value: repr(value)[:50],
+)
+def test_what_the_headers_say(headers: Headers, asker: Asker) -> None:
+    assert asker_of({"headers": list(headers)}) == asker
+
+
+# what is decided
+
+
+@pytest.mark.parametrize(
+    ("asker", "method", "path", "code"),
+    [
+        (Asker((b"localhost:1455",)), "GET", "/token", None),
+        (Asker(()), "GET", "/token", "host_not_allowed"),
+        (Asker((b"localhost:1455",) * 2), "GET", "/token", "host_not_allowed"),
+        (Asker((b"evil",)), "GET", "/token", "host_not_allowed"),
+        (LED, "GET", "/login", None),
+        (LED, "GET", "/token", "cross_site"),
+        (LED, "POST", "/login", "cross_site"),
+        (Asker(LED.hosts, b"null", b"cross-site", b"navigate", b"document"), "GET", "/callback", None),
+        (Asker(LED.hosts, None, b"same-site", b"navigate", b"document"), "GET", "/login", None),
+        (Asker(LED.hosts, None, b"cross-site", b"cors", b"document"), "GET", "/login", "cross_site"),
+        (Asker(LED.hosts, None, b"cross-site", b"navigate", b"iframe"), "GET", "/login", "cross_site"),
+        (Asker(LED.hosts, None, b"cross-site", b"navigate", b"document", b"prefetch"), "GET", "/", "cross_site"),
+        (Asker(LED.hosts, None, b"none", b"navigate", b"document", b"prefetch"), "GET", "/login", "cross_site"),
+        (Asker(LED.hosts, None, b"none", b"navigate", b"document", b"prefetch"), "GET", "/status", None),
+        (Asker(LED.hosts, b"HTTP://LOCALHOST:1455", b"same-origin", b"cors", b"empty"), "POST", "/logout", None),
+        (Asker(LED.hosts, b"http://evil", b"same-origin", b"cors", b"empty"), "POST", "/logout", "cross_site"),
+    ],
+)
+def test_who_is_refused(asker: Asker, method: str, path: str, code: str | None) -> None:
+    no = refusal(asker, method, path, ALLOWED)
+    assert (no and no[0]) == code
+
+
+# what is added
+
+
+def test_every_answer_is_dressed() -> None:
+    assert dict(ALWAYS) == {
+        b"cache-control": b"no-store",
+        b"x-content-type-options": b"nosniff",
+        b"x-frame-options": b"DENY",
+        b"referrer-policy": b"no-referrer",
+        b"cross-origin-resource-policy": b"same-origin",
+    }
+    plain = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+    assert dress([]) == [*ALWAYS, plain]
+    own = (b"Content-Security-Policy", b"default-src 'self'")
+    assert dress([own]) == [own, *ALWAYS]
+
+
+async def test_the_applications_own_headers_stay() -> None:
+    start, end = await asked(App(headers=((b"x-own", b"1"),)))
+    assert start["headers"] == dress([(b"x-own", b"1")])
+    assert end == {"type": "http.response.body", "body": b""}
+
+
+# what is passed on
+
+
+async def test_the_lifespan_is_the_applications_own() -> None:
+    app = App()
+    (start, _) = await asked(app, (), kind="lifespan")
+    assert start["headers"] == []
+    assert len(app.scopes) == 1
+
+
+async def test_a_websocket_is_closed_unasked() -> None:
+    app = App()
+    assert await asked(app, kind="websocket") == [{"type": "websocket.close", "code": 1008}]
+    assert app.scopes == []
+
+
+@pytest.mark.parametrize("is_warm", [True, False])
+async def test_what_is_warm_goes_no_further(is_warm: bool) -> None:
+    seen: list[Asker] = []
+
+    async def warm(_scope: Any, asker: Asker, _send: Any) -> bool:
+        seen.append(asker)
+        return is_warm
+
+    app = App()
+    await asked(app, warm=warm)
+    assert seen == [Asker((b"localhost:1455",))]
+    assert len(app.scopes) == (not is_warm)
+    await asked(app, ((b"host", b"evil"),), warm=warm)
+    await asked(app, (HOST, HAS_BODY, JSON), (body(b"{}"),), warm=warm)
+    assert len(seen) == 1, "who is refused, or sends something, is not answered from memory"
+
+
+async def test_a_body_is_given_once_and_then_what_really_comes() -> None:
+    app = App(reads=2)
+    later = {"type": "http.disconnect"}
+    await asked(app, (HOST, HAS_BODY, JSON), (body(b"{", more=True), body(b"}"), later))
+    assert app.got == [body(b"{}"), later]
+
+
+async def test_a_message_may_leave_out_what_is_not_there() -> None:
+    app = App(reads=1)
+    await asked(app, (HOST, HAS_BODY), ({"type": "http.request"},))
+    assert app.got == [body(b"")]
+
+
+async def test_who_leaves_in_the_middle_is_not_answered() -> None:
+    app = App()
+    assert await asked(app, (HOST, HAS_BODY, JSON), (body(b"{", more=True), {"type": "http.disconnect"})) == []
+    assert app.scopes == []
+
+
+@pytest.mark.parametrize(("size", "status"), [(256 * 1024, 200), (256 * 1024 + 1, 413)])
+async def test_the_bound_of_a_body_is_exact(size: int, status: int) -> None:
+    start, *_ = await asked(App(), (HOST, HAS_BODY, JSON), (body(b" " * size),))
+    assert start["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("kinds", "status"),
+    [
+        ((b"application/json",), 200),
+        ((b'Application/JSON; Charset="utf-8"',), 200),
+        ((b"text/plain",), 415),
+        ((b"application/json", b"application/json"), 415),
+        ((), 415),
+    ],
+)
+async def test_a_body_is_json(kinds: tuple[bytes, ...], status: int) -> None:
+    headers = (HOST, HAS_BODY, *((b"content-type", kind) for kind in kinds))
+    start, *_ = await asked(App(), headers, (body(b"{}"),))
+    assert start["status"] == status
+
+
+# what is written down
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    return [(one.levelno, re.sub(r"[\d.]+ms$", "ms", one.getMessage())) for one in caplog.records]
+
+
+class Route:
+    path = "/login/{login_id}"
+
+
+@pytest.mark.parametrize(
+    ("scope", "line"),
+    [
+        ({}, (logging.INFO, "GET - 200 ms")),
+        ({"route": Route}, (logging.INFO, "GET /login/{login_id} 200 ms")),
+        ({"route": type("Probe", (), {"path": "/healthz"})}, (logging.DEBUG, "GET /healthz 200 ms")),
+        ({"route": type("Probe", (), {"path": "/readyz"})}, (logging.DEBUG, "GET /readyz 200 ms")),
+        ({"headers": [], "route": type("Probe", (), {"path": "/readyz"})}, (logging.INFO, "GET /readyz 421 ms")),
+    ],
+    ids=["no route", "a route", "healthz", "readyz", "a probe that is refused"],
+)
+async def test_a_request_is_one_line(
+    scope: dict[str, Any], line: tuple[int, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="service.access")
+    await asked(App(), scope.pop("headers", (HOST,)), path="/secret", **scope)
+    assert lines(caplog) == [line]
+
+
+async def test_a_request_that_fails_is_written_down_too(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="service.access")
+
+    class Broken(App):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await asked(Broken())
+    assert lines(caplog) == [(logging.INFO, "GET - 0 ms")]
+
+
+async def test_the_time_is_in_milliseconds(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="service.access")
+
+    class Slow(App):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            until = time.perf_counter() + 0.02
+            while time.perf_counter() < until:
+                pass
+            await super().__call__(scope, receive, send)
+
+    before = time.perf_counter()
+    await asked(Slow())
+    most = (time.perf_counter() - before) * 1000
+    found = re.search(r"([\d.]+)ms$", caplog.records[-1].getMessage())
+    assert found
+    assert 19.9 <= float(found[1]) <= most + 0.1
