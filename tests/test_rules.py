@@ -287,7 +287,10 @@ RULES = {
         ("x = token.reveal()",),
         ("reveal(token)",),
         {
+            "cli/client.py": "the client key, to the service",
+            "cli/keys.py": "a new client key, to who has asked for it",
             "cli/transfer.py": "reads the file of a login to send it, and writes the export that was asked for",
+            "domain/caller.py": "the digest of a client key",
             "oauth/answers.py": "may it stand in a header",
             "oauth/claims.py": "reads the claims of a token",
             "oauth/imports.py": "the account id of a document",

@@ -46,8 +46,8 @@ class Keys:
         else:
             found = (await self._current()).get(digest)  # what the time of a look-up tells of a digest helps nobody
         caller = found.caller(now) if found else None
-        if caller is not None:
-            self._used[digest] = now
+        if found is not None and caller is not None:
+            self._used[found.name] = now
         return caller
 
     async def all(self) -> list[ClientKey]:
@@ -58,32 +58,29 @@ class Keys:
 
     def is_first(self, key: ClientKey) -> bool:
         """Whether it is the one that a file holds."""
-        return self._is_first(key.digest)
+        return self._is_named_first(key.name)
 
     async def add(self, key: ClientKey) -> None:
         """Keep a key. Raises KeyExists, StoreUnavailable."""
-        taken = self._first is not None and key.name == self._first.name
-        if taken or not await self._store.add_client_key(key):
+        if self.is_first(key) or not await self._store.add_client_key(key):
             raise KeyExists
 
     async def revoke(self, name: str) -> None:
         """No request that comes from now on is served for it. Raises UnknownKey, StoreUnavailable."""
         if not await self._store.revoke_client_key(name):
             raise UnknownKey
+        self._used.pop(name, None)
 
     async def write(self) -> None:
         """Write down when keys were last used, as far as that is news. Raises StoreUnavailable."""
-        known = self._known[1]
-        news = {
-            digest: at
-            for digest, at in self._used.items()
-            if digest in known and at - (known[digest].last_used_at or 0.0) >= _NEWS
-        }
+        known = {key.name: key.last_used_at or 0.0 for key in self._known[1].values()}
+        news = {name: at for name, at in self._used.items() if name in known and at - known[name] >= _NEWS}
         if news:
             await self._store.note_key_use(news)
+        self._used = {name: at for name, at in self._used.items() if name in known or self._is_named_first(name)}
 
     def _last_used(self, key: ClientKey) -> float | None:
-        return max((at for at in (key.last_used_at, self._used.get(key.digest)) if at is not None), default=None)
+        return max((at for at in (key.last_used_at, self._used.get(key.name)) if at is not None), default=None)
 
     async def _current(self) -> dict[str, ClientKey]:
         """The keys of the database as it is now, read once however many ask."""
@@ -97,7 +94,6 @@ class Keys:
                 raise StoreUnavailable("The database does not answer.")
             keys = {key.digest: key for key in loading.result()}
             self._known = begun, keys
-            self._used = {digest: at for digest, at in self._used.items() if digest in keys or self._is_first(digest)}
             if begun == version:
                 return keys
 
@@ -111,5 +107,5 @@ class Keys:
         if not loading.cancelled():
             loading.exception()  # seen, also when nobody waits for it any more
 
-    def _is_first(self, digest: str) -> bool:
-        return self._first is not None and digest == self._first.digest
+    def _is_named_first(self, name: str) -> bool:
+        return self._first is not None and name == self._first.name

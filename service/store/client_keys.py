@@ -30,7 +30,7 @@ class ClientKeys(Database):
         return await self._run(self._revoke_client_key, name)
 
     async def note_key_use(self, used: Mapping[str, float]) -> None:
-        """When keys were last used, by digest; never back in time."""
+        """When keys were last used, by name; never back in time."""
         await self._run(self._note_key_use, used)
 
     def has_client_key(self, now: float) -> bool:
@@ -58,9 +58,9 @@ class ClientKeys(Database):
 
     def _note_key_use(self, used: Mapping[str, float]) -> None:
         with self._backend.writing() as connection:
-            for digest, at in used.items():
+            for name, at in used.items():
                 earlier = or_(col(_K.last_used_at).is_(None), col(_K.last_used_at) < at)
-                connection.execute(update(_K).where(col(_K.digest) == digest, earlier).values(last_used_at=at))
+                connection.execute(update(_K).where(col(_K.name) == name, earlier).values(last_used_at=at))
 
 
 def _columns(key: ClientKey) -> dict[str, Any]:

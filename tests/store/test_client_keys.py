@@ -50,7 +50,7 @@ async def test_adding_and_revoking_is_heard_of(store: Store, another: Callable[.
 async def test_the_last_use_goes_forward_only(store: Store) -> None:
     await store.add_client_key(KEY)
     for at in (NOW + 5, NOW + 3, NOW + 4):
-        await store.note_key_use({KEY.digest: at, "f" * 64: at})
+        await store.note_key_use({KEY.name: at, "never-heard-of": at})
     (key,) = await store.client_keys()
     assert key.last_used_at == NOW + 5
 
