@@ -231,6 +231,7 @@ def test_three_hundred_of_each_kind_are_closed_while_others_are_answered(service
         while descriptors(service) < before + 1200:
             assert time.monotonic() < opened_after + 6, "not all were let in"
             time.sleep(0.05)
+        let_in_after = time.monotonic()
         assert a.closed(15) == b.closed(15) == 600
         while descriptors(service) > before and time.monotonic() < opened_after + 15:
             time.sleep(0.05)
@@ -242,13 +243,12 @@ def test_three_hundred_of_each_kind_are_closed_while_others_are_answered(service
         f"p99 {took[int(len(took) * 0.99)] * 1000:.0f} ms of {len(took)} answers, "
         f"all closed {closed_after - began:.1f} s after the first was opened"
     )
-    assert closed_after - opened_after < 10
+    assert closed_after - let_in_after < 10
     assert descriptors(service) == before
 
 
 @pytest.mark.long
-def test_a_second_of_patience_less_than_a_client_has(service: Process) -> None:
-    """An idle connection outlives the deadline of a request, and ends in the end."""
+def test_an_idle_connection_and_a_long_answer_outlive_the_deadline(service: Process) -> None:
     healthz = b"GET /healthz HTTP/1.1\r\nTO_US\r\n\r\n"
     login = service.client.post("/login", json={"account": "waiting"}).json()["id"]
     wait = healthz.replace(b"healthz", f"login/{login}?wait=12".encode())
