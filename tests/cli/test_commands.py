@@ -19,7 +19,7 @@ from .fake import FakeService, Reply
 USAGE = 2
 COMMANDS = (
     *("serve", "login", "status", "token", "headers", "logout", "accounts", "import", "export"),
-    *("demo", "openapi"),
+    *("audit", "rekey", "demo", "openapi", "keys"),
 )
 
 

@@ -43,6 +43,7 @@ async def lawful(answer: httpx.Response) -> None:
     assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    assert answer.headers["cross-origin-opener-policy"] == "same-origin"
     assert not {"etag", "last-modified", "server"} & set(answer.headers)
     assert not [name for name in answer.headers if name.startswith("access-control-")]
     if answer.content and answer.headers["content-type"].endswith("json"):
