@@ -70,9 +70,9 @@ class Rekeying(Database):
         return key
 
     def _go_over(self) -> int:
-        first = self._vault.first
         with self._backend.writing(exclusive=True) as connection:
             kept = connection.scalars(select(col(SealedRow.value)).where(IS_FINGERPRINTS).with_for_update()).one()
+            first = Key(self._keys.read()[0])  # as it is now: another rekey may have come and gone
             if kept.startswith(first.head):
                 return 0
             sealed = first.seal(self._vault.open(kept, FINGERPRINTS), FINGERPRINTS)

@@ -88,7 +88,7 @@ class Vault:
         news: gives the keys if their source says something else by now; quick, for it is asked often.
         """
         self._news = news
-        self._asking = threading.Lock()
+        self._asking = threading.RLock()
         self._keys: dict[bytes, Key] = {}
         self.learn(keys)
         self.name_with(self.first.fingerprints)
@@ -98,8 +98,9 @@ class Vault:
         said = {key.head: key for key in map(Key, keys)}
         if not said:
             raise ValueError("an encryption key is 32 random bytes")
-        self._keys = self._keys | said
-        self.first = next(iter(said.values()))
+        with self._asking:
+            self._keys = self._keys | said
+            self.first = next(iter(said.values()))
 
     def key_of(self, sealed: bytes) -> Key | None:
         """The key that a value was sealed with, if we have it; the source is asked before it is said to be missing."""

@@ -594,6 +594,13 @@ ANOTHER_KEY: Final = (
         killer="store/test_rekey.py::test_a_rescued_pair_is_stored_by_who_has_only_the_new_key[sqlite]",
     ),
     mutant(
+        "who comes late goes back to a key that has left its file",
+        REKEY,
+        "first = Key(self._keys.read()[0])",
+        "first = self._vault.first",
+        killer="store/test_rekey.py::test_who_comes_late_does_not_go_back_to_a_key_that_has_left_the_file[sqlite]",
+    ),
+    mutant(
         "two who replace the key at once make two",
         KEYS,
         "            if Key(keys[0]).head != used:\n                return\n",

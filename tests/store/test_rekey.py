@@ -205,6 +205,21 @@ def test_old_keys_stay_while_somebody_goes_over_to_a_newer_one(file: Path) -> No
     assert len(keys_in(file)) == 1
 
 
+async def test_who_comes_late_does_not_go_back_to_a_key_that_has_left_the_file(
+    opened: Opener, address: str, file: Path
+) -> None:
+    if not address.startswith("sqlite:"):
+        pytest.skip("there no key leaves the file by itself")
+    late, store = opened(OwnKey(file)), opened(OwnKey(file))
+    OwnKey(file).renew(Key(KEY).head)
+    late._vault.learn(late._keys.read())
+    await store.rekey()
+    await store.rekey()
+    late._go_over()
+    assert heads(address) == {Key(keys_in(file)[0]).head}
+    assert await late.rekey() == 1
+
+
 def test_no_key_is_pushed_out_of_a_full_file(file: Path) -> None:
     full = [hashlib.sha256(b"%d" % number).digest() for number in range(8)]
     written(file, *full)
