@@ -1,9 +1,9 @@
 """Tries mutants: quickly where that is enough, and again from the start where it was not.
 
 Quickly: the tests are collected once, with the module as it is; for every mutant this process forks, and the child
-puts the mutant's functions and values in place of those that others have imported. What was made of the old ones at
-import stays as it was, so a mutant may survive that should not. Then the second look: a fork in which nothing of the
-service has been imported yet, and the mutant is what its first import finds.
+puts the mutant's functions and values in place of those that others have imported. What was made at import stays as it
+was, and a decorator that is gone has left its mark, so a mutant may survive that should not. Then the second look: a
+fork in which nothing of the service has been imported yet, and the mutant is what its first import finds.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, MemberDescriptorType, ModuleType
 from typing import Any, Final, Literal
 
 import pytest
@@ -217,10 +217,21 @@ def _replace(name: str, code: CodeType) -> None:
     module = sys.modules[name]
     old = dict(vars(module))
     exec(code, vars(module))
+    for attribute, value in old.items():
+        if isinstance(value, type) and value.__module__ == name and isinstance(vars(module).get(attribute), type):
+            setattr(module, attribute, _renewed(value, vars(module)[attribute]))
     for other in list(sys.modules.values()):
         for attribute, value in list(vars(other).items()) if isinstance(other, ModuleType) else ():
             if attribute in old and old[attribute] is value and not attribute.startswith("__"):
                 setattr(other, attribute, vars(module)[attribute])
+
+
+def _renewed(old: type, new: type) -> type:
+    """The old class with what the new one does: there may be instances of it already."""
+    for name, value in vars(new).items():
+        if not isinstance(value, MemberDescriptorType) and name not in ("__dict__", "__weakref__"):
+            setattr(old, name, value)
+    return old
 
 
 # -- afresh ----------------------------------------------------------------------------------------------------------
