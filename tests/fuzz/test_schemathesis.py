@@ -4,7 +4,6 @@ A real service, a real sandbox issuer, and schemathesis as a process of its own.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.fuzz import plain_environment
 from tests.kit.processes import ROOT, Process, machine
 
 LEAST = 2000
@@ -67,7 +67,7 @@ def fuzzed(service: Process, issuer: Process, folder: Path) -> tuple[subprocess.
     done = subprocess.run(
         [*command, *options],
         cwd=folder,  # it leaves a folder behind where it runs
-        env={**os.environ, **environment},
+        env={**plain_environment(), **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,5 @@
 """Whatever bytes others send, each reader keeps its laws: on seeds, on bytes made up, and on what coverage leads to."""
 
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import HAS_ATHERIS
+from tests.fuzz import HAS_ATHERIS, plain_environment
 from tests.fuzz.targets import TARGETS, Target
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +52,7 @@ def fuzzed(name: str, folder: Path, runs: int = RUNS) -> tuple[int, int, str]:
     done = subprocess.run(
         [*command, f"-artifact_prefix={folder}/"],
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(folder)},
+        env={**plain_environment(), "TMPDIR": str(folder)},
         capture_output=True,
         text=True,
         check=False,

@@ -1,5 +1,6 @@
 """The score itself: tests that say little leave mutants alive, and the module's own tests do not."""
 
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,8 @@ print(score(Target("service.domain.secret", tuple(sys.argv[2:])), Path(sys.argv[
 def scored(folder: Path, *tests: str) -> tuple[float, str]:
     """Killed of a hundred, and what was said; in a process that has no threads yet, because it forks."""
     command = [sys.executable, "-c", SCORE, str(folder), *tests]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
+    done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, check=True, timeout=300)
     found = re.search(r"^service\.domain\.secret: ([\d.]+)% of \d+ mutants killed", done.stdout, re.MULTILINE)
     assert found, done.stdout + done.stderr
     return float(found[1]), done.stdout
