@@ -5,7 +5,7 @@ import io
 import logging
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -14,7 +14,8 @@ from service.logs import _Json, _Text
 from service.sandbox import DEVICE_POLL_PATH, faults
 from tests.kit import House
 from tests.web.browser import LED, TYPED
-from tests.web.home import home, sealed, until
+from tests.web.home import client_key, home, sealed, until
+from tests.web.seen import forms
 from tests.web.wire import send
 
 ENV = "sk-environment-4c1d7a0b9e"
@@ -70,19 +71,8 @@ class Hunt:
         """Where any of it can be seen, in any of the usual encodings."""
         hits = []
         for secret in self.secrets:
-            raw = secret.encode()
-            signature = secret.split(".")[-1]
-            forms = {
-                raw,
-                signature.encode(),
-                quote(secret, safe="").encode(),
-                base64.b64encode(raw).rstrip(b"="),
-                base64.urlsafe_b64encode(raw).rstrip(b"="),
-                raw.hex().encode(),
-                secret.encode("utf-16-le"),
-            }
             for name, place in (("answer", self.told.encode()), ("log", self.log.getvalue().encode()), ("file", kept)):
-                hits += [f"{name}: {form[:20]!r}..." for form in forms if form in place]
+                hits += [f"{name}: {form[:20]!r}..." for form in forms(secret) if form in place]
         return hits
 
 
@@ -159,8 +149,20 @@ async def refresh_in_all_ways(hunt: Hunt, account: str) -> None:
     await hunt.ask("GET", f"/token?account={account}")
 
 
+async def use_client_keys(hunt: Hunt) -> None:
+    key, wrong = await client_key(hunt.house, "ci"), f"wrong-{'k' * 40}"
+    hunt.secrets |= {key, wrong}
+    for sent in (key, wrong):
+        for path in ("/token", "/status", "/keys", "/nowhere", f"/login/{wrong}"):
+            await hunt.ask("GET", path, Authorization=f"Bearer {sent}")
+    await hunt.ask("GET", "/keys")
+    await hunt.ask("DELETE", "/keys/ci")
+    await hunt.ask("POST", "/rekey")
+
+
 async def test_a_whole_life(hunt: Hunt) -> None:
     house = hunt.house
+    await use_client_keys(hunt)
     await hunt.ask("GET", "/token")
     await hunt.ask("PUT", "/credential?account=key", f'{{"kind":"api_key","api_key":"{OWN}"}}'.encode())
     await hunt.ask("GET", "/token?account=key")
@@ -177,6 +179,7 @@ async def test_a_whole_life(hunt: Hunt) -> None:
         await hunt.ask("GET", f"/status?account={account}")
     await house.app.refresher.drain()
     await until(lambda: "logged out home" in hunt.log.getvalue())
+    await hunt.ask("GET", "/audit?limit=1000")
     assert hunt.found(sealed(hunt.folder)) == []
 
 
