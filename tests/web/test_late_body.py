@@ -31,4 +31,5 @@ async def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monke
         scope = {"type": "http", "method": "POST", "path": "/login", "query_string": b"", "headers": headers}
         await h.app(scope, receive, send)
         assert sent[0]["status"] == 422
+        assert (b"connection", b"close") in sent[0]["headers"], "the rest of the body is no request"
         assert b"did not come in time" in sent[1]["body"]
