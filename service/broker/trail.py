@@ -103,6 +103,9 @@ class Trail:
                 for entry, event in taken.items():
                     self._put_back(entry, event)
                 raise
+        for event in taken.values():
+            if event.deed == "refused":
+                log.info("refused %s, %d times: %s %s", event.who, event.times, event.outcome, event.detail)
 
     def _put_back(self, entry: Entry, event: Event) -> None:
         newer = self._waiting.get(entry)

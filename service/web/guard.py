@@ -193,7 +193,9 @@ class Guard:
             caller = await self._admitted(asker, peer, scope)
         except _Refused as no:
             self._callers.note("refused", no.who, no.code, detail=call_of(scope))
-            await self._passed(no.answer, scope, receive, send)
+            await self._passed(
+                no.answer, scope, receive, send, logging.DEBUG
+            )  # nobody may fill the log: the trail counts
             return
         if asker.has_body:
             await self._with_body(scope, receive, send)
@@ -240,7 +242,9 @@ class Guard:
         else:
             await self._passed(self._app, scope, _replay(body, receive), send)
 
-    async def _passed(self, app: ASGIApp | Response, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _passed(
+        self, app: ASGIApp | Response, scope: Scope, receive: Receive, send: Send, level: int = logging.INFO
+    ) -> None:
         began = time.perf_counter()
         status = 0
 
@@ -256,8 +260,9 @@ class Guard:
         finally:
             took = (time.perf_counter() - began) * 1000
             call = call_of(scope)  # never the path as sent: it may hold a token
-            level = logging.DEBUG if status == 200 and call in _PROBES else logging.INFO
-            access_log.log(level, "%s %d %.1fms", call, status, took)
+            access_log.log(
+                logging.DEBUG if status == 200 and call in _PROBES else level, "%s %d %.1fms", call, status, took
+            )
 
 
 def dress(headers: "list[tuple[bytes, bytes]] | tuple[()]") -> list[tuple[bytes, bytes]]:

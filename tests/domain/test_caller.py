@@ -4,7 +4,8 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from service.domain.caller import RIGHTS, Caller, ClientKey, Peer, owner
+from service.domain.caller import RIGHTS, Caller, ClientKey, Peer, digest_of, owner
+from service.domain.secret import Secret
 
 NOW = 1_800_000_000.0
 
@@ -69,3 +70,8 @@ def test_nobody_gets_more_than_he_was_given(value: object, name: str) -> None:
         setattr(value, name, None)
     with pytest.raises((AttributeError, TypeError)):
         setattr(value, "more", None)  # noqa: B010
+
+
+def test_what_is_kept_of_a_key_is_its_sha_256() -> None:
+    """FIPS 180-2, appendix B.1."""
+    assert digest_of(Secret("abc")) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

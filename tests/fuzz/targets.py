@@ -6,6 +6,7 @@ on, and an end within a second. A new reader is one more entry in TARGETS.
 
 import json
 import re
+import struct
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+from service import peer
 from service.domain.credential import Credential
 from service.domain.errors import InvalidCredential
 from service.domain.secret import Secret
@@ -269,7 +271,29 @@ def _rescued() -> list[bytes]:
     names = ("account", "provider", "login_id", "state", "access_token", "refresh_token", "id_token")
     document: dict[str, Any] = dict.fromkeys(names, "x")
     document |= {"generation": 3, "identity": [None, None, None], "obtained_at": 1.0, "expires_at": 2.0}
-    return [json.dumps(document).encode(), json.dumps(document | {"identity": 5}).encode(), b"\1" + VAULT.key_id, b"{}"]
+    return [
+        json.dumps(document).encode(),
+        json.dumps(document | {"identity": 5}).encode(),
+        b"\1" + VAULT.first.id,
+        b"{}",
+    ]
+
+
+def netlink(data: bytes) -> None:
+    """What the kernel says of a connection. Another socket than the one asked for has no user."""
+    ends = peer.Ends(b"\x7f\0\0\1", 1455, b"\x7f\0\0\1", 50000)
+    peer.is_answer(data, 1)
+    uid = peer.uid_in(data, ends)
+    assert uid is None or 0 <= uid < 2**32
+    assert peer.uid_in(data, ends._replace(own_port=1456)) is None or uid is None
+
+
+def _rows() -> list[bytes]:
+    """An answer about that socket, and the question itself."""
+    ends = peer.Ends(b"\x7f\0\0\1", 1455, b"\x7f\0\0\1", 50000)
+    asked = peer.question(ends, 1)
+    row = struct.pack("=BBBB", 2, 1, 0, 0) + asked[24:72] + struct.pack("=IIIII", 0, 0, 0, 1000, 4711)
+    return [asked, struct.pack("=IHHII", 16 + len(row), 20, 0, 1, 0) + row]
 
 
 TARGETS: Final = {
@@ -279,4 +303,5 @@ TARGETS: Final = {
     "claims": Target(jwt, _claims),
     "guard": Target(guard, _requests),
     "rescue": Target(rescue, _rescued),
+    "netlink": Target(netlink, _rows),
 }

@@ -31,6 +31,8 @@ TARGETS: Final = (
         {"Secret.__hash__(): 'Secret' -> 'Secretx'": "any text that is not a Secret's own does"},
     ),
     Target("service.domain.caller", ("domain/test_caller.py",)),
+    Target("service.web.callers", ("web/test_callers.py", "web/test_guard_alone.py")),
+    Target("service.peer", ("peer/test_peer.py",)),
     Target(
         "service.store.vault",
         ("store/test_vault.py",),

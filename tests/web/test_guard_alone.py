@@ -4,12 +4,15 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from service.broker.keys import Keys
+from service.domain.caller import Caller, Peer, owner
 from service.web import guard
-from service.web.guard import ALWAYS, NAVIGABLE, OPEN, Asker, Guard, allowed_for, asker_of, dress, refusal
+from service.web.callers import OPEN, Callers
+from service.web.guard import ALWAYS, NAVIGABLE, Allowed, Asker, Guard, allowed_for, asker_of, dress, refusal
 
 HOST = (b"host", b"localhost:1455")
 JSON = (b"content-type", b"application/json")
@@ -18,7 +21,22 @@ ALLOWED = allowed_for(1455, "http://localhost:1455", ())
 LED = Asker((b"localhost:1455",), None, b"cross-site", b"navigate", b"document")
 
 Headers = tuple[tuple[bytes, bytes], ...]
-Warm = Callable[[Any, Asker, Any], Awaitable[bool]]
+Warm = Callable[[Any, Asker, Caller, Any], Awaitable[bool]]
+OWN = 1000
+
+
+class Told(list[tuple[str, str, str, str]]):
+    """Who was refused."""
+
+    def __call__(self, deed: str, who: str, outcome: str, /, *, detail: str) -> None:
+        self.append((deed, who, outcome, detail))
+
+
+def callers(told: Told | None = None) -> Callers:
+    """The owner asks, if the scope does not say otherwise; there are no keys."""
+    return Callers(
+        cast("Keys", None), OWN, Told() if told is None else told, peer_of=lambda scope: scope.get("peer", Peer(OWN))
+    )
 
 
 class App:
@@ -45,6 +63,8 @@ async def asked(
     method: str = "GET",
     path: str = "/token",
     kind: str = "http",
+    allowed: Allowed = ALLOWED,
+    told: Told | None = None,
     **scope: Any,
 ) -> list[Any]:
     """What the guard sends."""
@@ -58,7 +78,7 @@ async def asked(
         sent.append(message)
 
     asking = {"type": kind, "method": method, "path": path, "headers": list(headers), **scope}
-    await Guard(app, ALLOWED, warm)(asking, receive, send)
+    await Guard(app, allowed, callers(told), warm)(asking, receive, send)
     return sent
 
 
@@ -159,6 +179,7 @@ def test_every_answer_is_dressed() -> None:
         b"x-frame-options": b"DENY",
         b"referrer-policy": b"no-referrer",
         b"cross-origin-resource-policy": b"same-origin",
+        b"cross-origin-opener-policy": b"same-origin",
     }
     plain = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
     assert dress([]) == [*ALWAYS, plain]
@@ -192,7 +213,8 @@ async def test_a_websocket_is_closed_unasked() -> None:
 async def test_what_is_warm_goes_no_further(is_warm: bool) -> None:
     seen: list[Asker] = []
 
-    async def warm(_scope: Any, asker: Asker, _send: Any) -> bool:
+    async def warm(_scope: Any, asker: Asker, caller: Caller, _send: Any) -> bool:
+        assert caller == owner(OWN)
         seen.append(asker)
         return is_warm
 
@@ -246,6 +268,51 @@ async def test_a_body_is_json(kinds: tuple[bytes, ...], status: int) -> None:
     assert start["status"] == status
 
 
+# who is let in
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "path", "entry"),
+    [
+        (Peer(OWN), (HOST,), "/token", None),
+        (Peer(0), (HOST,), "/token", None),
+        (Peer(OWN, is_unix=True), ((b"host", b"LocalHost"),), "/token", None),
+        (Peer(OWN), ((b"host", b"localhost"),), "/token", ("uid 1000", "host_not_allowed", "GET /token")),
+        (Peer(1001), (HOST,), "/token", ("uid 1001", "wrong_user", "GET /token")),
+        (Peer(1001), (HOST,), "/nowhere", ("uid 1001", "wrong_user", "GET -")),
+        (Peer(None), (HOST,), "/login/x", ("unknown", "key_required", "GET /login/{login_id}")),
+        (Peer(None), (HOST,), "/healthz", None),
+        (Peer(OWN), (HOST, (b"via", b"x")), "/token", ("uid 1000", "key_required", "GET /token")),
+        (Peer(OWN), (HOST, (b"origin", b"null")), "/token", ("uid 1000", "cross_site", "GET /token")),
+    ],
+)
+async def test_whoever_is_refused_is_told_of(
+    peer: Peer, headers: Headers, path: str, entry: tuple[str, str, str] | None
+) -> None:
+    told, app = Told(), App()
+    start, *_ = await asked(app, headers, path=path, peer=peer, told=told)
+    assert told == ([] if entry is None else [("refused", *entry)])
+    assert len(app.scopes) == (entry is None)
+    assert (start["status"] == 200) == (entry is None)
+
+
+async def test_the_application_is_told_who_asks() -> None:
+    app = App()
+    await asked(app)
+    await asked(app, path="/healthz")
+    assert [scope.get("state", {}).get("caller") for scope in app.scopes] == [owner(OWN), None]
+
+
+async def test_a_mark_is_needed_where_one_is_set_and_who_lacks_it_is_named() -> None:
+    marked = allowed_for(1455, "http://localhost:1455", (), "X-Mark")
+    told = Told()
+    start, *_ = await asked(App(), allowed=marked, told=told)
+    assert (start["status"], told) == (403, [("refused", "uid 1000", "header_required", "GET /token")])
+    for headers, path in (((HOST, (b"x-mark", b"")), "/token"), ((HOST,), "/readyz")):
+        (start, _) = await asked(App(), headers, path=path, allowed=marked)
+        assert start["status"] == 200
+
+
 # what is written down
 
 
@@ -253,26 +320,25 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
     return [(one.levelno, re.sub(r"[\d.]+ms$", "ms", one.getMessage())) for one in caplog.records]
 
 
-class Route:
-    path = "/login/{login_id}"
-
-
 @pytest.mark.parametrize(
-    ("scope", "line"),
+    ("method", "path", "host", "line"),
     [
-        ({}, (logging.INFO, "GET - 200 ms")),
-        ({"route": Route}, (logging.INFO, "GET /login/{login_id} 200 ms")),
-        ({"route": type("Probe", (), {"path": "/healthz"})}, (logging.DEBUG, "GET /healthz 200 ms")),
-        ({"route": type("Probe", (), {"path": "/readyz"})}, (logging.DEBUG, "GET /readyz 200 ms")),
-        ({"headers": [], "route": type("Probe", (), {"path": "/readyz"})}, (logging.INFO, "GET /readyz 421 ms")),
+        ("GET", "/secret", HOST, (logging.INFO, "GET - 200 ms")),
+        ("GET", "/login/secret", HOST, (logging.INFO, "GET /login/{login_id} 200 ms")),
+        ("POST", "/login/secret/callback", HOST, (logging.INFO, "POST /login/{login_id}/callback 200 ms")),
+        ("PUT", "/keys/secret", HOST, (logging.INFO, "PUT /keys/{name} 200 ms")),
+        ("GET", "/keys/secret/secret", HOST, (logging.INFO, "GET - 200 ms")),
+        ("GET", "/healthz", HOST, (logging.DEBUG, "GET /healthz 200 ms")),
+        ("GET", "/readyz", HOST, (logging.DEBUG, "GET /readyz 200 ms")),
+        ("POST", "/readyz", HOST, (logging.INFO, "POST /readyz 200 ms")),
+        ("GET", "/readyz", (b"host", b"evil"), (logging.DEBUG, "GET /readyz 421 ms")),
     ],
-    ids=["no route", "a route", "healthz", "readyz", "a probe that is refused"],
 )
 async def test_a_request_is_one_line(
-    scope: dict[str, Any], line: tuple[int, str], caplog: pytest.LogCaptureFixture
+    method: str, path: str, host: tuple[bytes, bytes], line: tuple[int, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG", logger="service.access")
-    await asked(App(), scope.pop("headers", (HOST,)), path="/secret", **scope)
+    await asked(App(), (host,), method=method, path=path)
     assert lines(caplog) == [line]
 
 
@@ -285,7 +351,7 @@ async def test_a_request_that_fails_is_written_down_too(caplog: pytest.LogCaptur
 
     with pytest.raises(RuntimeError):
         await asked(Broken())
-    assert lines(caplog) == [(logging.INFO, "GET - 0 ms")]
+    assert lines(caplog) == [(logging.INFO, "GET /token 0 ms")]
 
 
 async def test_the_time_is_in_milliseconds(caplog: pytest.LogCaptureFixture) -> None:
