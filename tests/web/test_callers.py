@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from service.domain.caller import RIGHTS, Peer
 from service.store.store import Store
-from service.web.callers import OPEN, RULES
+from service.web.callers import OPEN, RULES, told_by_server
 from tests.kit import House, house
 from tests.web.expect import lawful, problem
 from tests.web.home import client_key, home, install, sealed
@@ -116,6 +116,17 @@ async def test_the_table_knows_every_route_and_no_other() -> None:
     routes = {(method, route.path) for route in TABLE for method in route.methods or ()}
     assert set(RULES) | {("GET", path) for path in OPEN} == routes
     assert set(NEEDS) >= set(CALLS)
+
+
+async def test_no_row_of_it_can_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        RULES["GET", "/token"].right = "admin"  # type: ignore[misc]
+
+
+async def test_the_server_says_who_is_at_the_other_end_or_nobody_does() -> None:
+    assert told_by_server({"state": {"peer": Peer(5, is_unix=True)}}) == Peer(5, is_unix=True)
+    for scope in ({}, {"state": {}}, {"state": {"peer": 0}}, {"peer": Peer(0)}, {"state": {"caller": Peer(0)}}):
+        assert told_by_server(scope) == Peer(None)
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
@@ -222,7 +233,9 @@ async def test_odd_keys_are_wrong_keys(h: House, key: str) -> None:
 
 async def test_two_keys_are_none(h: House, keys: Keys) -> None:
     for second in (keys.every, "wrong", keys.work):
-        problem(await ask(h, "GET", "/status", bearer(keys.every), bearer(second)), 401, "key_required")
+        answer = await ask(h, "GET", "/status", bearer(keys.every), bearer(second))
+        problem(answer, 401, "key_required")
+        assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
     problem(await ask(h, "GET", "/status", bearer(keys.every), ("Authorization", "Basic eA==")), 401, "key_required")
 
 
