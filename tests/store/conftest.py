@@ -14,7 +14,7 @@ from .crowd import Crowds
 from .samples import open_store
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where the data of this test is kept: the address of an empty database."""
     if request.param == "sqlite":
