@@ -59,6 +59,11 @@ def rule_of(method: str, path: str) -> Rule | None:
     return RULES.get((method, template(path)))
 
 
+def is_route(path: str) -> bool:
+    """Whether it is a path of this table. The framework would take one with a line break at its end for the same."""
+    return template(path) in _PATHS
+
+
 def permit(caller: Caller, method: str, path: str) -> None:
     """Raises OutOfScope."""
     rule = rule_of(method, path)

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.domain.caller import Caller, Peer
 from service.domain.errors import AuthError, Code
-from service.web.callers import OPEN, Callers, call_of, name_of, permit
+from service.web.callers import OPEN, Callers, call_of, is_route, name_of, permit
 from service.web.problems import problem, problem_of
 
 access_log = logging.getLogger("service.access")
@@ -47,6 +47,8 @@ NO_CONTENT_POLICY: Final = (b"content-security-policy", b"default-src 'none'; fr
 
 _PROBES: Final = frozenset({"GET /healthz", "GET /readyz"})
 """Asked every few seconds by machines: logged only when something is wrong."""
+
+_NOTHING: Final = problem("not_found", "There is nothing here.")
 
 _JSON: Final = frozenset({b"application/json", b"application/json;charset=utf-8"})
 
@@ -197,10 +199,11 @@ class Guard:
                 no.answer, scope, receive, send, logging.DEBUG
             )  # nobody may fill the log: the trail counts
             return
+        app = self._app if is_route(scope["path"]) else _NOTHING  # what has no rule never gets to a route
         if asker.has_body:
-            await self._with_body(scope, receive, send)
+            await self._with_body(app, scope, receive, send)
         elif caller is None or self._warm is None or not await self._warm(scope, asker, caller, send):
-            await self._passed(self._app, scope, receive, send)
+            await self._passed(app, scope, receive, send)
 
     async def _admitted(self, asker: Asker, peer: Peer, scope: Scope) -> Caller | None:
         """Who asks, also for the routes; None where nobody is asked who he is. Raises _Refused."""
@@ -225,7 +228,7 @@ class Guard:
         required = self._allowed.required_header
         return required is None or any(name == required for name, _ in scope["headers"])
 
-    async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _with_body(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with asyncio.timeout(BODY_WITHIN):
                 body = await _read(receive)
@@ -240,7 +243,7 @@ class Guard:
         elif body and _content_type(scope) not in _JSON:
             await self._passed(problem("unsupported_media_type", "The body is not JSON."), scope, receive, send)
         else:
-            await self._passed(self._app, scope, _replay(body, receive), send)
+            await self._passed(app, scope, _replay(body, receive), send)
 
     async def _passed(
         self, app: ASGIApp | Response, scope: Scope, receive: Receive, send: Send, level: int = logging.INFO

@@ -192,6 +192,16 @@ async def test_a_key_of_no_right_for_it_is_told_of_no_route_that_is_not_there(h:
     problem(await ask(h, "POST", "/token", bearer(keys.by_right["status"])), 405, "method_not_allowed")
 
 
+@pytest.mark.parametrize(("method", "path"), [*GUARDED, *OPEN_CALLS])
+@pytest.mark.parametrize("tail", ["%0A", "%0a%0a", "%0D", "%00", "%E2%80%A8", "/", "%20"])
+async def test_what_the_table_does_not_know_the_router_does_not_serve(
+    h: House, untouched: None, method: str, path: str, tail: str
+) -> None:
+    problem(await ask(h, method, path + tail, peer=Peer(None)), 401, "key_required")
+    if NEEDS[method, path] and not path.endswith("/nothing"):  # there it is a name, and the rule is the same
+        problem(await ask(h, method, path + tail, peer=Peer(OWN)), 404, "not_found")
+
+
 # who forwards is not whom he forwards for
 
 

@@ -323,11 +323,11 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
 @pytest.mark.parametrize(
     ("method", "path", "host", "line"),
     [
-        ("GET", "/secret", HOST, (logging.INFO, "GET - 200 ms")),
+        ("GET", "/secret", HOST, (logging.INFO, "GET - 404 ms")),
         ("GET", "/login/secret", HOST, (logging.INFO, "GET /login/{login_id} 200 ms")),
         ("POST", "/login/secret/callback", HOST, (logging.INFO, "POST /login/{login_id}/callback 200 ms")),
         ("PUT", "/keys/secret", HOST, (logging.INFO, "PUT /keys/{name} 200 ms")),
-        ("GET", "/keys/secret/secret", HOST, (logging.INFO, "GET - 200 ms")),
+        ("GET", "/keys/secret/secret", HOST, (logging.INFO, "GET - 404 ms")),
         ("GET", "/healthz", HOST, (logging.DEBUG, "GET /healthz 200 ms")),
         ("GET", "/readyz", HOST, (logging.DEBUG, "GET /readyz 200 ms")),
         ("POST", "/readyz", HOST, (logging.INFO, "POST /readyz 200 ms")),
