@@ -46,7 +46,7 @@ NO_CONTENT_POLICY: Final = (b"content-security-policy", b"default-src 'none'; fr
 """On every answer that does not bring a policy of its own."""
 
 _PROBES: Final = frozenset({"GET /healthz", "GET /readyz"})
-"""Asked every few seconds by machines: logged only when something is wrong."""
+"""Asked every few seconds by machines: logged only when something is wrong with the service."""
 
 _NOTHING: Final = problem("not_found", "There is nothing here.")
 
@@ -201,7 +201,8 @@ class Guard:
             return
         app = self._app if is_route(scope["path"]) else _NOTHING  # what has no rule never gets to a route
         if asker.has_body:
-            await self._with_body(app, scope, receive, send)
+            most = MAX_BODY if caller else 0  # what is open to all takes no body, and keeps none in memory
+            await self._with_body(app, scope, receive, send, most)
         elif caller is None or self._warm is None or not await self._warm(scope, asker, caller, send):
             await self._passed(app, scope, receive, send)
 
@@ -228,20 +229,20 @@ class Guard:
         required = self._allowed.required_header
         return required is None or any(name == required for name, _ in scope["headers"])
 
-    async def _with_body(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _with_body(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, most: int) -> None:
         try:
             async with asyncio.timeout(BODY_WITHIN):
-                body = await _read(receive)
+                body = await _read(receive, most)
         except ClientDisconnect:
             return  # half a request is none, and nobody is there to answer
         except TimeoutError:
             late = problem("invalid_request", "The body did not come in time.", headers={"Connection": "close"})
             await self._passed(late, scope, receive, send)
             return
-        if body is None:
-            await self._passed(problem("payload_too_large", f"At most {MAX_BODY} bytes."), scope, receive, send)
-        elif body and _content_type(scope) not in _JSON:
+        if body != b"" and _content_type(scope) not in _JSON:
             await self._passed(problem("unsupported_media_type", "The body is not JSON."), scope, receive, send)
+        elif body is None:
+            await self._passed(problem("payload_too_large", f"At most {most} bytes."), scope, receive, send)
         else:
             await self._passed(app, scope, _replay(body, receive), send)
 
@@ -264,8 +265,13 @@ class Guard:
             took = (time.perf_counter() - began) * 1000
             call = call_of(scope)  # never the path as sent: it may hold a token
             access_log.log(
-                logging.DEBUG if status == 200 and call in _PROBES else level, "%s %d %.1fms", call, status, took
+                logging.DEBUG if _is_idle(scope, call, status) else level, "%s %d %.1fms", call, status, took
             )
+
+
+def _is_idle(scope: Scope, call: str, status: int) -> bool:
+    """Whether it says nothing of the service: a good probe, or what anybody can make it answer as often as he likes."""
+    return (status == 200 and call in _PROBES) or (400 <= status < 500 and scope["path"] in OPEN)
 
 
 def dress(headers: "list[tuple[bytes, bytes]] | tuple[()]") -> list[tuple[bytes, bytes]]:
@@ -275,15 +281,15 @@ def dress(headers: "list[tuple[bytes, bytes]] | tuple[()]") -> list[tuple[bytes,
     return [*headers, *ALWAYS, *policy]
 
 
-async def _read(receive: Receive) -> bytes | None:
-    """The whole body, counted as it comes; None if it is too large. Raises ClientDisconnect."""
+async def _read(receive: Receive, most: int) -> bytes | None:
+    """The whole body, counted as it comes; None if it is larger. Raises ClientDisconnect."""
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body += message.get("body", b"")
-        if len(body) > MAX_BODY:
+        if len(body) > most:
             return None
         if not message.get("more_body", False):
             return bytes(body)

@@ -252,6 +252,15 @@ async def test_the_bound_of_a_body_is_exact(size: int, status: int) -> None:
     assert start["status"] == status
 
 
+async def test_who_is_asked_nothing_may_leave_nothing_in_memory() -> None:
+    for path in sorted(OPEN):
+        app = App()
+        start, *_ = await asked(app, (HOST, HAS_BODY, JSON), (body(b"1", more=True),), path=path)
+        assert (start["status"], app.scopes) == (413, []), "it does not wait for the rest"
+        start, *_ = await asked(app, (HOST, HAS_BODY), (body(b""),), path=path)
+        assert start["status"] == 200
+
+
 @pytest.mark.parametrize(
     ("kinds", "status"),
     [
@@ -331,6 +340,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
         ("GET", "/healthz", HOST, (logging.DEBUG, "GET /healthz 200 ms")),
         ("GET", "/readyz", HOST, (logging.DEBUG, "GET /readyz 200 ms")),
         ("POST", "/readyz", HOST, (logging.INFO, "POST /readyz 200 ms")),
+        ("GET", "/callback", HOST, (logging.INFO, "GET /callback 200 ms")),
         ("GET", "/readyz", (b"host", b"evil"), (logging.DEBUG, "GET /readyz 421 ms")),
     ],
 )

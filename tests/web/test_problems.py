@@ -14,6 +14,7 @@ import pytest
 from service.app import Application, OwnPort, create_app
 from service.domain.errors import CODES, AuthError, Code, LoginReason, LoginRequired, StoreUnavailable
 from service.logs import _Json, _Text
+from service.web.callers import OPEN
 from service.web.problems import STATUS, problem_of
 from service.web.problems import problem as made
 from tests.kit import Clock, House, settings_in
@@ -129,14 +130,14 @@ async def test_each_request_is_one_line_without_its_query(h: House, caplog: pyte
         assert "SECRET" not in line
 
 
-async def test_probes_are_logged_only_when_something_is_wrong(h: House, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nobody_can_fill_the_log_with_what_is_open_to_all(h: House, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="service.access")
-    for path in ("/healthz", "/readyz"):
-        await send(h.app, "GET", path)
-        assert caplog.records == []
+    for path in sorted(OPEN):
+        await send(h.app, "GET", f"{path}?state=x&code=x")
         await send(h.app, "POST", path)
-        assert len(caplog.records) == 1
-        caplog.clear()
+        await send(h.app, "POST", path, [("Content-Type", "text/plain")], b"x")
+        await send(h.app, "GET", path, [("Host", "evil")])
+    assert caplog.records == []
 
 
 HOSTILE = "a\r\nb\x1b[31mc\u2028d\u202ee\0f"
