@@ -7,6 +7,7 @@ counts, and who is refused in many ways pushes out other refusals only.
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from service.broker.keys import Keys
@@ -44,12 +45,7 @@ class Trail:
         self, deed: Deed, who: str, outcome: str = DONE, *, account: str | None = None, detail: str | None = None
     ) -> None:
         """Something has happened. No input and no secret may be in it: `who` and `detail` are words of ours."""
-        entry: Entry = (deed, who, outcome, account, detail)
-        before = self._waiting.pop(entry, None)
-        if before is None and len(self._waiting) >= _WAITING and not self._makes_room(deed):
-            return
-        at, times = (before.at, before.times) if before else (self._now(), 0)
-        self._waiting[entry] = Event(at, deed, who, outcome, account, detail, times + 1)
+        self._keep(Event(self._now(), deed, who, outcome, account, detail))
         if deed != "refused":
             self._stirred.set()
 
@@ -72,7 +68,10 @@ class Trail:
                 await asyncio.sleep(_SOON)
             except TimeoutError:
                 pass  # only refusals, if anything
-            await self.write()
+            try:
+                await self.write()
+            except Exception as exc:
+                log.error("the audit trail cannot be written", exc_info=exc)  # noqa: TRY400
 
     async def write(self) -> None:
         """Write what is noted, if the database takes it; what it does not take waits."""
@@ -81,6 +80,16 @@ class Trail:
             await self._keys.write()
         except StoreUnavailable as exc:
             log.warning("the audit trail cannot be written just now", exc_info=exc)
+
+    def _keep(self, event: Event) -> None:
+        """Have it wait, as one with what happened just so."""
+        entry: Entry = (event.deed, event.who, event.outcome, event.account, event.detail)
+        same = self._waiting.pop(entry, None)
+        if same is None and len(self._waiting) >= _WAITING and not self._makes_room(event.deed):
+            return
+        if same is not None:
+            event = replace(event, at=min(event.at, same.at), times=event.times + same.times)
+        self._waiting[entry] = event
 
     def _makes_room(self, deed: Deed) -> bool:
         """Let go of the oldest refusal; of what was done only for something else that was done."""
@@ -92,23 +101,21 @@ class Trail:
         return True
 
     async def _write(self) -> None:
+        """All that waits. Who waits for it may be cancelled: what has been taken is written, or waits again."""
+        await asyncio.shield(self._written())
+
+    async def _written(self) -> None:
         async with self._writing:
             self._stirred.clear()
-            taken, self._waiting = self._waiting, {}
+            taken, self._waiting = list(self._waiting.values()), {}
             if not taken:
                 return
             try:
-                await self._store.append(list(taken.values()))
-            except StoreUnavailable:
-                for entry, event in taken.items():
-                    self._put_back(entry, event)
+                await self._store.append(taken)
+            except Exception:
+                for event in taken:
+                    self._keep(event)
                 raise
-        for event in taken.values():
+        for event in taken:
             if event.deed == "refused":
                 log.info("refused %s, %d times: %s %s", event.who, event.times, event.outcome, event.detail)
-
-    def _put_back(self, entry: Entry, event: Event) -> None:
-        newer = self._waiting.get(entry)
-        times = event.times + (newer.times if newer else 0)
-        if newer is not None or len(self._waiting) < _WAITING:
-            self._waiting[entry] = Event(event.at, *entry[:3], *entry[3:], times)

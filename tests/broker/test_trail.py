@@ -2,7 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -35,6 +37,15 @@ def version(h: House) -> int:
     store = h.app.services.store
     assert isinstance(store, Store)
     return store.version()
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Another process writes to the database all the while."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
 
 
 async def test_what_was_noted_is_told_at_once(trail: Trail) -> None:
@@ -80,6 +91,35 @@ async def test_what_the_database_does_not_take_waits(h: House, trail: Trail, tmp
     trail.note("refused", "unknown", "key_required")
     path.with_suffix(".away").rename(path)
     assert sorted(await deeds(trail)) == [("login", "done", 1), ("refused", "key_required", 2)]
+
+
+async def test_a_deed_that_waits_again_is_not_pushed_out_by_refusals(trail: Trail, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "pixir-auth.db"
+    trail.note("logout", "uid 1000", account="work")
+    path.rename(path.with_suffix(".away"))
+    writing = asyncio.create_task(trail.write())
+    for _ in range(5):  # it has been taken by now
+        await asyncio.sleep(0)
+    for number in range(5000):
+        trail.note("refused", f"uid {number}", "wrong_user", detail="GET /token")
+    await writing
+    path.with_suffix(".away").rename(path)
+    assert ("logout", "done", 1) in await deeds(trail)
+
+
+async def test_who_is_cancelled_while_he_writes_loses_nothing(h: House, trail: Trail, tmp_path: Path) -> None:
+    store = h.app.services.store
+    with held(tmp_path / "data" / "pixir-auth.db"):
+        waiting = [asyncio.create_task(store.check()) for _ in range(4)]  # every thread of the store
+        await asyncio.sleep(0)
+        trail.note("logout", "uid 1000", account="work")
+        writing = asyncio.create_task(trail.write())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.wait({writing})
+    await asyncio.gather(*waiting)
+    assert await deeds(trail) == [("logout", "done", 1)]
 
 
 async def test_it_is_written_soon_by_itself(tmp_path: Path) -> None:
