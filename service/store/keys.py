@@ -51,7 +51,6 @@ class KeySource:
         if self._path is None:
             return self._parsed(self._text)
         try:
-            self._seen = _version(self._path)  # before the content: so that a later change is seen as one
             return self._parsed(read_private(self._path, strict=self._strict))
         except UnsafePath as exc:
             raise KeyUnusable(str(exc)) from exc
@@ -59,10 +58,15 @@ class KeySource:
             raise KeyUnusable(f"the encryption key {self._path} cannot be read ({exc.strerror})") from exc
 
     def news(self) -> list[bytes] | None:
-        """The keys, if the file is not as it was read last and can be used; costs a few microseconds else."""
+        """The keys, if the file is not as this has found it last and can be used; costs a few microseconds else."""
         try:
-            return None if self._path is None or _version(self._path) == self._seen else self.read()
+            if self._path is None or (found := _version(self._path)) == self._seen:
+                return None
+            self._seen = found  # before the content: so that a later change is seen as one
+            return self.read()
         except (OSError, KeyUnusable) as exc:
+            if isinstance(exc.__cause__, OSError):
+                self._seen = None  # a fault of the moment: the same file may be read the next time
             log.warning("the encryption keys cannot be read again (%s)", exc)
             return None
 

@@ -48,14 +48,14 @@ class Rekeying(Database):
 
     def _rekey(self) -> int:
         try:
-            self._vault.learn(self._keys.read())
+            self._vault.learn(self._keys.read)
             done = 0
             if self._sealing_key().head == self._vault.first.head:
                 done = self._seal_all_anew()
                 if not isinstance(self._keys, OwnKey) or self._backend.reaches_other_machines:
                     return done or _refuse()
                 self._keys.renew(self._vault.first.head)
-                self._vault.learn(self._keys.read())
+                self._vault.learn(self._keys.read)
             return done + self._go_over() + self._seal_all_anew()
         except (KeyUnusable, Unopenable) as exc:
             log.warning("the encryption key is not replaced: %s", exc)

@@ -90,17 +90,13 @@ class Vault:
         self._news = news
         self._asking = threading.RLock()
         self._keys: dict[bytes, Key] = {}
-        self.learn(keys)
+        self._know(keys)
         self.name_with(self.first.fingerprints)
 
-    def learn(self, keys: Sequence[bytes]) -> None:
+    def learn(self, read: Callable[[], Sequence[bytes]]) -> None:
         """What the source says now. What it said before is not forgotten: it opens what it has sealed."""
-        said = {key.head: key for key in map(Key, keys)}
-        if not said:
-            raise ValueError("an encryption key is 32 random bytes")
-        with self._asking:
-            self._keys = self._keys | said
-            self.first = next(iter(said.values()))
+        with self._asking:  # read by one at a time: the last to look is the last to know
+            self._know(read())
 
     def key_of(self, sealed: bytes) -> Key | None:
         """The key that a value was sealed with, if we have it; the source is asked before it is said to be missing."""
@@ -129,10 +125,17 @@ class Vault:
         """Make fingerprints with this key, whatever seals."""
         self._fingerprints = bytes.fromhex(fingerprints.reveal())
 
+    def _know(self, keys: Sequence[bytes]) -> None:
+        said = {key.head: key for key in map(Key, keys)}
+        if not said:
+            raise ValueError("an encryption key is 32 random bytes")
+        self._keys = self._keys | said
+        self.first = next(iter(said.values()))
+
     def _ask(self) -> None:
         with self._asking:
             if news := self._news():
-                self.learn(news)
+                self._know(news)
 
 
 def _derived(key: bytes, purpose: bytes) -> bytes:

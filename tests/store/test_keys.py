@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -120,8 +121,7 @@ def test_a_docker_secret_may_be_named_and_is_readable_by_all(home: Path, monkeyp
 def test_a_source_has_news_once_when_its_file_was_replaced_or_edited(home: Path) -> None:
     path = write_key(own_key(home), "one")
     source = key_source(load_settings(), may_create=False)
-    assert source.read() == [key_of("one")]
-    assert source.news() is None
+    assert (source.read(), source.news(), source.news()) == ([key_of("one")], [key_of("one")], None)
     write_key(path.with_name("draft"), "other").replace(path)
     assert (source.news(), source.news()) == ([key_of("other")], None)
     path.write_bytes(lines(key_of("third"), key_of("other")))
@@ -134,7 +134,7 @@ def test_a_source_in_trouble_has_no_news_and_says_why_once(
 ) -> None:
     path = write_key(own_key(home), "one")
     source = key_source(load_settings(), may_create=False)
-    source.read()
+    source.news()
     if trouble == "gone":
         path.unlink()
     elif trouble == "half written":
@@ -149,6 +149,28 @@ def test_a_source_in_trouble_has_no_news_and_says_why_once(
     write_key(path, "mended")
     assert source.news() == [key_of("mended")]
     assert len(caplog.messages) == 1
+
+
+def test_what_somebody_else_has_read_meanwhile_is_news_all_the_same(home: Path) -> None:
+    path = write_key(own_key(home), "one")
+    source = key_source(load_settings(), may_create=False)
+    source.news()
+    write_key(path, "other")
+    assert source.read() == source.news() == [key_of("other")]
+
+
+def test_a_fault_of_the_moment_does_not_hide_news_for_ever(home: Path) -> None:
+    path = write_key(own_key(home), "one")
+    source = key_source(load_settings(), may_create=False)
+    source.news()
+    write_key(path, "other")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # the file can be looked at and not be opened
+    try:
+        assert source.news() is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert source.news() == [key_of("other")]
 
 
 def test_a_key_from_the_environment_has_no_news(monkeypatch: pytest.MonkeyPatch) -> None:

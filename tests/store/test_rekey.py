@@ -212,12 +212,32 @@ async def test_who_comes_late_does_not_go_back_to_a_key_that_has_left_the_file(
         pytest.skip("there no key leaves the file by itself")
     late, store = opened(OwnKey(file)), opened(OwnKey(file))
     OwnKey(file).renew(Key(KEY).head)
-    late._vault.learn(late._keys.read())
+    late._vault.learn(late._keys.read)
     await store.rekey()
     await store.rekey()
     late._go_over()
     assert heads(address) == {Key(keys_in(file)[0]).head}
     assert await late.rekey() == 1
+
+
+async def test_a_key_that_was_seen_in_passing_opens_what_others_seal_with_it_later(
+    opened: Opener, address: str, file: Path
+) -> None:
+    """Another change of the key began while one looked whether the old keys may go, and ended without touching the
+    file again."""
+    if not address.startswith("sqlite:"):
+        pytest.skip("there no key leaves the file by itself")
+    store, other = opened(OwnKey(file)), opened(foreign(file))
+    before = await store.install(credential())
+
+    def renew() -> None:
+        OwnKey(file).renew(Key(keys_in(file)[0]).head)
+
+    with meanwhile(store, renew):
+        await store.rekey()
+    assert len(keys_in(file)) == 3
+    await other.rekey()
+    assert await store.load("default") == before
 
 
 def test_no_key_is_pushed_out_of_a_full_file(file: Path) -> None:

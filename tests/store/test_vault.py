@@ -206,7 +206,7 @@ def test_a_key_that_has_left_the_source_still_opens_here() -> None:
 def test_fingerprints_stay_whatever_keys_there_are() -> None:
     vault = Vault(OTHER_KEY, KEY)
     vault.name_with(Key(KEY).fingerprints)
-    vault.learn(SOME_KEYS)
+    vault.learn(lambda: SOME_KEYS)
     assert vault.fingerprint(Secret("token")) == VAULT.fingerprint(Secret("token"))
 
 
