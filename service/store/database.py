@@ -18,7 +18,7 @@ from service.store.keys import KeySource, KeyUnusable
 from service.store.migrations import migrate, schema_version
 from service.store.rescue import Rescue
 from service.store.rows import SEALED_COLUMNS
-from service.store.schema import CredentialRow, SealedRow
+from service.store.schema import CredentialRow, LoginRow, SealedRow
 from service.store.vault import HEAD_BYTES, Key, Place, Unopenable, Vault
 
 log = logging.getLogger(__name__)
@@ -133,19 +133,18 @@ class Database:
             ) from None
 
     def _first_key(self, connection: Connection, keys: list[Key]) -> Key:
-        """The key that a database is sealed with which does not say so yet: it made the fingerprints too."""
-        heads = set[bytes]()
-        for column in (getattr(table, name) for table, names in SEALED_COLUMNS.items() for name in names):
-            head = func.substr(column, 1, HEAD_BYTES, type_=LargeBinary)
-            found = connection.scalars(select(head).where(column.is_not(None)).distinct())
-            heads.update(each for each in found if len(each) == HEAD_BYTES)
-        used = [key for key in keys if key.head in heads]
-        if len(used) < len(heads):
+        """The key that a database is sealed with which does not say so yet: it made the fingerprints too.
+
+        A login that was begun with a key that is gone can be begun again: only accounts need theirs.
+        """
+        accounts, logins = (_heads(connection, table) for table in (CredentialRow, LoginRow))
+        used = [key for key in keys if key.head in accounts]
+        if len(used) < len(accounts):
             raise KeyUnusable(
-                f"{len(heads)} keys have sealed what is in the database, {len(used)} of them are in {self._keys.name}:"
-                " put the others back, as further lines below the one in use"
+                f"{len(accounts)} keys have sealed what is in the database, {len(used)} of them are in"
+                f" {self._keys.name}: put the others back, as further lines below the one in use"
             )
-        return (used or keys)[0]
+        return (used or [key for key in keys if key.head in logins] or keys)[0]
 
     def _key(self, connection: Connection) -> Key:
         """The key to seal with in this transaction: it stays the right one until the transaction ends.
@@ -176,3 +175,13 @@ class Database:
             return await loop.run_in_executor(self._threads, lambda: work(*arguments, **named))
         except _FAILURES as exc:
             raise StoreUnavailable("The database cannot be read or written just now.") from exc
+
+
+def _heads(connection: Connection, table: type[Any]) -> set[bytes]:
+    """How the sealed values of a table begin: with which keys they are sealed."""
+    found = set[bytes]()
+    for column in (getattr(table, name) for name in SEALED_COLUMNS[table]):
+        head = func.substr(column, 1, HEAD_BYTES, type_=LargeBinary)
+        heads = connection.scalars(select(head).where(column.is_not(None)).distinct())
+        found.update(each for each in heads if len(each) == HEAD_BYTES)
+    return found

@@ -611,6 +611,28 @@ async def test_a_database_from_before_is_refused_with_another_key_and_not_change
     assert query(address, "SELECT * FROM sealed") == []
 
 
+async def test_logins_begun_with_a_key_that_is_gone_hold_up_no_start(opened: Opener, address: str) -> None:
+    store = opened(given(KEY))
+    await store.add_login(browser_login())
+    stored = await opened(given(KEY)).install(credential())
+    query(address, "DELETE FROM sealed")
+    ((sealed,),) = query(address, "SELECT verifier_sealed FROM login")
+    query(address, "UPDATE login SET verifier_sealed = ?", [Key(OTHER_KEY).head + bytes(sealed)[9:]])
+    later = opened(given(KEY))
+    assert await later.claim(stored, attempt())
+    assert await later.login("login-1") is None
+
+
+async def test_where_nobody_has_logged_in_a_login_that_waits_says_which_key_it_was(
+    opened: Opener, address: str
+) -> None:
+    await opened(given(KEY)).add_login(browser_login(binding=None))
+    query(address, "DELETE FROM sealed")
+    assert await opened(given(OTHER_KEY, KEY)).take_login(STATE, None, NOW, bound=True)
+    query(address, "DELETE FROM sealed")
+    assert await opened(given(OTHER_KEY)).login("login-1") is None  # begun with a key that is gone: nobody waits for it
+
+
 @pytest.mark.parametrize("damage", ["moved", "cut"])
 async def test_a_damaged_key_of_the_fingerprints_is_refused_and_kept(opened: Opener, address: str, damage: str) -> None:
     await opened(given(KEY)).install(credential())
