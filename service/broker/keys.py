@@ -77,7 +77,11 @@ class Keys:
         news = {name: at for name, at in self._used.items() if name in known and at - known[name] >= _NEWS}
         if news:
             await self._store.note_key_use(news)
-        self._used = {name: at for name, at in self._used.items() if name in known or self._is_named_first(name)}
+        self._used = {
+            name: at
+            for name, at in self._used.items()
+            if news.get(name) != at and (name in known or self._is_named_first(name))
+        }
 
     def _last_used(self, key: ClientKey) -> float | None:
         return max((at for at in (key.last_used_at, self._used.get(key.name)) if at is not None), default=None)

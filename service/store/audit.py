@@ -33,7 +33,7 @@ class AuditTrail(Database):
     def _append(self, events: Sequence[Event]) -> None:
         with self._backend.writing() as connection:
             connection.execute(insert(_A), [_columns(event) for event in events])
-            for deed in {event.deed for event in events}:
+            for deed in sorted({event.deed for event in events}):  # one order for all: each waits for rows that go
                 oldest = select(_A.id).where(col(_A.event) == deed).order_by(col(_A.id).desc()).offset(KEPT).limit(1)  # type: ignore[call-overload]
                 connection.execute(delete(_A).where(col(_A.event) == deed, col(_A.id) <= oldest.scalar_subquery()))
 

@@ -9,9 +9,12 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from sqlalchemy import event
 
 from service.broker.trail import Trail
+from service.domain.caller import RIGHTS, ClientKey, digest_of
 from service.domain.errors import StoreUnavailable
+from service.domain.secret import Secret
 from service.sandbox import faults
 from service.store.store import Store
 from tests.kit import House, house
@@ -139,6 +142,22 @@ async def test_what_was_noted_last_is_written_at_the_end(tmp_path: Path) -> None
         h.app.services.trail.note("refused", "unknown", "key_required")
     async with house(tmp_path) as h:
         assert await deeds(h.app.services.trail) == [("refused", "key_required", 1)]
+
+
+async def test_a_key_that_was_used_once_is_written_down_once(h: House) -> None:
+    """Every ten seconds is a look at what is to be written: it must not find the same for ever."""
+    secret = Secret("k" * 43)
+    store, keys = h.app.services.store, h.app.services.keys
+    assert isinstance(store, Store)
+    await keys.add(ClientKey("ci", digest_of(secret), frozenset(RIGHTS), None, created_at=0.0))
+    assert await keys.holder(secret)
+    begun: list[str] = []
+    event.listen(store._backend.engine, "before_cursor_execute", lambda *said: begun.append(said[2]))
+    for _ in range(3):
+        await keys.write()
+    assert [each.split()[0] for each in begun] == ["BEGIN", "UPDATE"]
+    (key,) = await keys.all()
+    assert key.last_used_at is not None
 
 
 # what the service notes

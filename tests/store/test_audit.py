@@ -1,8 +1,11 @@
 """The audit trail in the store: in order, by pages, and bounded by kind."""
 
-import pytest
+from typing import Any, get_args
 
-from service.domain.audit import Event
+import pytest
+from sqlalchemy import event
+
+from service.domain.audit import Deed, Event
 from service.store import audit
 from service.store.store import Store
 
@@ -54,3 +57,15 @@ async def test_only_the_newest_of_each_kind_are_kept(store: Store, few: int) -> 
 async def test_a_batch_larger_than_what_is_kept(store: Store, few: int) -> None:
     await store.append([Event(NOW + number, "refresh", "service") for number in range(10)])
     assert [each.at for each in await store.events(None, 100)] == [NOW + 9, NOW + 8, NOW + 7]
+
+
+async def test_kinds_are_cut_down_in_one_order_so_that_two_who_do_it_never_wait_for_each_other(store: Store) -> None:
+    cut: list[str] = []
+
+    def look(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("DELETE"):
+            cut.append(parameters["event_1"] if isinstance(parameters, dict) else parameters[0])
+
+    event.listen(store._backend.engine, "before_cursor_execute", look)
+    await store.append([Event(NOW, deed, "service") for deed in reversed(get_args(Deed))])
+    assert cut == sorted(get_args(Deed))
