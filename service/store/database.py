@@ -42,6 +42,9 @@ _THREADS: Final = 4
 _POLL: Final = 0.02
 """Seconds between two looks at the watch by somebody who waits for a change: 4 microseconds each."""
 
+_APART: Final = 0.25
+"""Seconds between two proofs that writing works: each waits for the disk, and whoever may not do anything may ask."""
+
 
 class Database:
     """One database, shared with any number of processes."""
@@ -72,6 +75,8 @@ class Database:
         except _FAILURES as exc:
             raise StoreUnavailable(f"{backend.name} cannot be used as the database.") from exc
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
+        self._checking: asyncio.Task[None] | None = None
+        self._check_after = 0.0
 
     async def close(self) -> None:
         """Finish what is being written and let go of the database."""
@@ -100,8 +105,18 @@ class Database:
         return True
 
     async def check(self) -> None:
-        """Prove that reading and writing work, changing nothing. Raises StoreUnavailable."""
-        await self._run(self._check)
+        """Prove that reading and writing work, changing nothing; once for all who ask. Raises StoreUnavailable."""
+        self._checking = self._checking or asyncio.create_task(self._checked())
+        await asyncio.shield(self._checking)
+
+    async def _checked(self) -> None:
+        clock = asyncio.get_running_loop().time
+        try:
+            await asyncio.sleep(self._check_after - clock())
+            await self._run(self._check)
+        finally:
+            self._checking = None
+            self._check_after = clock() + _APART
 
     def _open(self, open_keys: Callable[[bool], KeySource]) -> None:
         try:

@@ -7,6 +7,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -359,4 +361,31 @@ async def test_the_error_says_nothing_of_the_database_library(path: Path) -> Non
     with pytest.raises(StoreUnavailable) as refused:
         await store.load("default")
     assert refused.value.detail == "The database cannot be read or written just now."
+    await store.close()
+
+
+# -- whoever asks whether it works ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_any_number_who_ask_at_once_keep_one_thread_busy(path: Path) -> None:
+    store = open_store(f"sqlite:{path}")
+    before = threading.active_count()
+    with somebody_writing(path):
+        asking = [asyncio.create_task(store.check()) for _ in range(100)]
+        await asyncio.sleep(0)
+        asking[0].cancel()  # who leaves spoils it for nobody
+        told = await asyncio.gather(*asking, return_exceptions=True)
+        assert threading.active_count() == before + 1
+    assert {type(each) for each in told[1:]} == {StoreUnavailable}
+    await store.check()
+    await store.close()
+
+
+async def test_and_who_asks_again_and_again_has_to_wait(path: Path) -> None:
+    store = open_store(f"sqlite:{path}")
+    began = time.monotonic()
+    for _ in range(3):
+        await store.check()
+    assert time.monotonic() - began > 0.49
     await store.close()
