@@ -117,7 +117,7 @@ class Callers:
 
         Raises KeyRequired, WrongUser, StoreUnavailable.
         """
-        presented = [value[7:] for value in authorization if value[:7].lower() == b"bearer "]
+        presented = [value[6:] for value in authorization if value[:7].lower() in (b"bearer ", b"bearer")]
         if presented:
             return await self._holder(presented, authorization)
         if is_forwarded or peer.uid is None:  # whoever forwards is at the other end, not whom he forwards for

@@ -220,7 +220,7 @@ class TokenAnswer(BaseModel):
 
 
 class KeyAnswer(BaseModel):
-    """A client key, without the key. `is_first`: it is in a file, and good for as long as the file holds it."""
+    """A client key, without the key. `is_first`: a file held it at the start, and it is good until the end."""
 
     name: str
     scope: list[Right]

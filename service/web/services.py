@@ -77,7 +77,8 @@ def noted(request: Request, deed: Deed, *, account: str | None = None, detail: s
     trail, who = services_of(request).trail, caller_of(request).name
     try:
         yield
-    except AuthError as exc:
-        trail.note(deed, who, exc.code, account=account, detail=detail)
+    except Exception as exc:
+        code = exc.code if isinstance(exc, AuthError) else AuthError.code
+        trail.note(deed, who, code, account=account, detail=detail)
         raise
     trail.note(deed, who, account=account, detail=detail)

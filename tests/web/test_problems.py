@@ -111,6 +111,8 @@ async def test_an_unexpected_error_is_the_end_of_that_request_only(tmp_path: Pat
     async with broken(tmp_path) as app:
         assert (await send(app, "POST", "/login", [], b"")).status_code == 500
         assert (await send(app, "GET", "/healthz")).status_code == 200
+        (told,) = (await send(app, "GET", "/audit")).json()["entries"]
+        assert (told["deed"], told["outcome"]) == ("login_started", "internal_error")
 
 
 # what is logged
