@@ -69,6 +69,7 @@ class Database:
         self._due = due
         self._generations = generations
         self._rescue = rescue
+        self._ends = False
         try:
             backend.open(_THREADS)
             self._open(open_keys)
@@ -80,6 +81,7 @@ class Database:
 
     async def close(self) -> None:
         """Finish what is being written and let go of the database."""
+        self._ends = True
         try:
             await self._run(self._backend.erase)
         finally:

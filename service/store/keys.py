@@ -10,6 +10,7 @@ import binascii
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,13 @@ DOCKER_SECRETS = Path("/run/secrets")
 
 MOST: Final = 8
 """Keys that a source may hold: a list that only grows is a mistake."""
+
+
+_PATIENCE: Final = 2.0
+"""Seconds to wait for somebody else who replaces a file: that takes milliseconds."""
+
+_ASK_AGAIN: Final = 0.02
+"""Seconds between two tries to be the one who does."""
 
 
 class KeyUnusable(Exception):
@@ -152,13 +160,27 @@ def key_source(settings: Settings, *, may_create: bool) -> KeySource:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold the kernel's lock on a folder: nobody else replaces a file in it meanwhile. Raises OSError."""
+    """Hold the kernel's lock on a folder: nobody else replaces a file in it meanwhile.
+
+    Raises OSError, also when somebody else holds it for long: he may have been stopped, and must not stop us.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_ASK_AGAIN)
 
 
 def replace_private(path: Path, content: bytes) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import LargeBinary, func, or_, select, update
 from sqlmodel import Session, col
 
-from service.domain.errors import KeyNotReplaced
+from service.domain.errors import KeyNotReplaced, StoreUnavailable
 from service.store.database import FINGERPRINTS, IS_FINGERPRINTS, Database
 from service.store.keys import KeyUnusable, OwnKey
 from service.store.rows import SEALED_COLUMNS, sealed_anew
@@ -109,6 +109,8 @@ class Rekeying(Database):
 
         A row that does not open stays as it is, and holds nobody up.
         """
+        if self._ends:
+            raise StoreUnavailable("The service is about to end: ask again, for it goes on where it was.")
         with self._backend.reading() as connection, Session(connection) as session:
             row = session.get(table, name)
             if row is None:

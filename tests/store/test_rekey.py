@@ -15,11 +15,12 @@ import pytest
 from sqlalchemy import event, update
 
 from service.domain.credential import Credential, Tokens, given_back, left_uncertain, put_off, refused, rotated
-from service.domain.errors import KeyNotReplaced
+from service.domain.errors import KeyNotReplaced, StoreUnavailable
 from service.domain.login import Login
 from service.domain.secret import Secret
+from service.store import keys
 from service.store.database import FINGERPRINTS
-from service.store.keys import KeySource, KeyUnusable, OwnKey
+from service.store.keys import KeySource, KeyUnusable, OwnKey, alone_in
 from service.store.rescue import Rescue
 from service.store.schema import CredentialRow
 from service.store.store import Store
@@ -246,6 +247,16 @@ def test_no_key_is_pushed_out_of_a_full_file(file: Path) -> None:
     with pytest.raises(KeyUnusable, match="holds 8 keys already"):
         OwnKey(file).renew(Key(full[0]).head)
     assert keys_in(file) == full
+
+
+def test_somebody_who_was_stopped_while_he_replaced_a_key_is_not_waited_for(
+    file: Path, nothing_hangs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each who asks would take a thread of the store with him, and the service could not end."""
+    monkeypatch.setitem(vars(keys), "_PATIENCE", 0.1)
+    with alone_in(file.parent), pytest.raises(KeyUnusable, match="cannot be replaced"):
+        OwnKey(file).renew(Key(KEY).head)
+    assert keys_in(file) == [KEY]
 
 
 def test_what_a_killed_writer_left_is_taken_away(file: Path) -> None:
@@ -554,6 +565,26 @@ async def waits_or_is_done(address: str, task: asyncio.Task[int]) -> None:
         if address.startswith("sqlite:"):
             return
     pytest.fail("it neither waits nor ends")
+
+
+async def test_the_end_of_the_service_does_not_wait_for_every_row(opened: Opener, address: str, file: Path) -> None:
+    """A hundred thousand take half an hour: what is left is for the next time."""
+    await filled(opened(foreign(file)))
+    store = Store(backend_of(address), lambda _is_new: foreign(file), due)
+    written(file, OTHER_KEY, KEY)
+    loop, ending = asyncio.get_running_loop(), list[asyncio.Task[None]]()
+
+    async def end() -> None:
+        ending.append(asyncio.create_task(store.close()))
+        await asyncio.sleep(0)  # it has begun
+
+    at_once = meanwhile(store, lambda: asyncio.run_coroutine_threadsafe(end(), loop).result(10))
+    with at_once, pytest.raises(StoreUnavailable, match="goes on where it was"):
+        await store.rekey()
+    await ending[0]
+    assert heads(address) == {Key(KEY).head, Key(OTHER_KEY).head}
+    await opened(given(OTHER_KEY, KEY)).rekey()
+    assert heads(address) == {Key(OTHER_KEY).head}
 
 
 # -- rescue files --------------------------------------------------------------------------------------------------
