@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import logging
 import signal
 import socket
@@ -21,6 +22,7 @@ from service.settings import Settings, SettingsError
 from service.store.files import UnsafePath
 from service.store.keys import KeyUnusable
 from service.store.migrations import NewerSchema
+from service.systemd import Manager, NotUsable, passed_sockets
 from service.unix import UnixSocket
 
 log = logging.getLogger(__name__)
@@ -45,21 +47,34 @@ def serve(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. What keeps it from starting is said in one line."""
     logs.configure(settings.log_format, settings.log_level)
     crowd()
+    manager = Manager()
     try:
-        sockets = listen(settings.host, settings.port)
+        passed = passed_sockets()
+    except NotUsable as exc:
+        return _refused(f"LISTEN_FDS: {exc}")
+    try:
+        sockets = _at_ports(passed) or listen(settings.host, settings.port)
     except OSError as exc:
         return _refused(f"cannot listen on {settings.host} port {settings.port}: {exc.strerror}")
+    files = [each for each in passed if each.family == socket.AF_UNIX]
     try:
-        beside = UnixSocket(settings.unix_socket, _BACKLOG) if settings.unix_socket else None
+        beside = UnixSocket(settings.unix_socket, _BACKLOG) if settings.unix_socket and not files else None
     except UnsafePath as exc:
         return _refused(f"PIXIR_AUTH_UNIX_SOCKET: {exc}")
     except OSError as exc:
         return _refused(f"PIXIR_AUTH_UNIX_SOCKET: cannot listen at {settings.unix_socket}: {exc.strerror}")
     with beside or contextlib.nullcontext():
-        return _serve(settings, sockets, beside)
+        return _serve(settings, sockets, [beside.listener] if beside else files, beside, manager)
 
 
-def _serve(settings: Settings, sockets: list[socket.socket], beside: UnixSocket | None) -> int:
+def _serve(
+    settings: Settings,
+    sockets: list[socket.socket],
+    files: list[socket.socket],
+    beside: UnixSocket | None,
+    manager: Manager,
+) -> int:
+    """`files`: what listens at unix sockets; the file of `beside` is ours to take away."""
     port = sockets[0].getsockname()[1]
     door = CallbackDoor(port)
     try:
@@ -68,25 +83,44 @@ def _serve(settings: Settings, sockets: list[socket.socket], beside: UnixSocket 
         return _refused(str(exc))
     except OSError as exc:
         return _refused(f"cannot use {exc.filename}: {exc.strerror}")
-    if not settings.is_loopback and not app.has_client_key:
+    if not app.has_client_key and not all(map(_is_loopback, sockets)):
         asyncio.run(app.close())
-        for each in sockets:
+        for each in [*sockets, *files]:
             each.close()
-        return _refused("PIXIR_AUTH_HOST: beyond loopback nobody could be let in without a client key; make one first")
+        return _refused(
+            "PIXIR_AUTH_HOST, or a socket that was passed: beyond loopback nobody could be let in without a client "
+            "key; make one first"
+        )
     door.app = app
     log.info("pixir-auth %s serves %s", __version__, app.services.public_url)
-    if beside:
-        sockets.append(beside.listener)
-        log.info("and at the unix socket %s", beside.path)
-    config = _config(app, lifespan="on", grace=settings.issuer_timeout + _GRACE)
+    for each in files:
+        log.info("and at the unix socket %s", each.getsockname() if beside is None else beside.path)
+    longest = settings.issuer_timeout + _GRACE
+
+    def begin() -> None:
+        manager.tell("READY=1", f"STATUS=serves {app.services.public_url}")
 
     def end() -> None:
+        # a stop that takes longer than the unit says is no reason to kill a refresh
+        manager.tell("STOPPING=1", "STATUS=ends", f"EXTEND_TIMEOUT_USEC={int((longest + _GRACE) * 1e6)}")
         app.stop()
         if beside:
             beside.remove()  # while it still listens: see there
 
-    _Main(config, end).run(sockets)
+    _Main(_config(app, lifespan="on", grace=longest), begin, end).run([*sockets, *files])
     return 0
+
+
+def _at_ports(passed: list[socket.socket]) -> list[socket.socket]:
+    """Those of the passed sockets that listen at a port, as we would have made them."""
+    found = [each for each in passed if each.family != socket.AF_UNIX]
+    for each in found:
+        _hasten(each)
+    return found
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -161,9 +195,15 @@ class CallbackDoor:
 class _Main(uvicorn.Server):
     """Ends in good order on any number of signals: a second one must not cut off a refresh."""
 
-    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_exit: Callable[[], None]) -> None:
         super().__init__(config)
+        self._on_ready = on_ready
         self._on_exit = on_exit
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._on_ready()
 
     def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002 - the signature of a signal handler
         self.should_exit = True
@@ -212,14 +252,19 @@ def _bind(address: str, port: int) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not REUSEPORT: nobody may share our port
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # what is accepted inherits it
-            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD * 1000)
+        _hasten(bound)
         bound.bind((address, port))
         bound.listen(_BACKLOG)
     except OSError:
         bound.close()
         raise
     return bound
+
+
+def _hasten(listener: socket.socket) -> None:
+    """Whoever leaves unread what he gets is cut off; what is accepted inherits it."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD * 1000)
 
 
 def _refused(why: str) -> int:

@@ -3,7 +3,6 @@
 Promises that no value of a setting appears in an error. Knows nothing of what the settings are for.
 """
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -116,16 +115,6 @@ class Settings(BaseSettings):
     def key_folder(self) -> Path:
         """Where the key file is made on first start: apart from the data, so that one backup holds one half."""
         return user_config_path(APP)
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the service can be reached from this machine only."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
-        except ValueError:
-            return False
 
 
 def _authority(url: str) -> bool:

@@ -74,9 +74,21 @@ def read_private(path: Path, *, strict: bool = True, limit: int = 4096) -> bytes
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise UnsafePath(f"{path} is not a regular file")
-        if strict and (found.st_uid not in (os.geteuid(), 0) or found.st_mode & 0o077):
+        if strict and not _is_ours_alone(found):
             raise UnsafePath(f"{path} must belong to the user of the service, with mode 0600 or 0400")
         return file.read(limit)
+
+
+def _is_ours_alone(found: os.stat_result) -> bool:
+    """Whether it is ours or root's and closed to others.
+
+    Where we are not root, root's may be readable for our group: so Kubernetes gives a file away (`fsGroup`). Or for
+    root's own: `stat` shows so what systemd gives with an access list.
+    """
+    if found.st_uid == os.geteuid():
+        return not found.st_mode & 0o077
+    closed = 0o037 if found.st_gid in (0, os.getegid()) else 0o077
+    return found.st_uid == 0 and not found.st_mode & closed
 
 
 def _owned(path: Path, is_kind: Callable[[int], bool]) -> os.stat_result:

@@ -20,9 +20,18 @@ class Process:
     """A child that says on a line of its output where it can be reached."""
 
     def __init__(
-        self, arguments: list[str], environment: dict[str, str], address: str, log: Path, under: Sequence[str] = ()
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        address: str,
+        log: Path,
+        under: Sequence[str] = (),
+        descriptors: Sequence[int] = (),
     ) -> None:
-        """`arguments`: a module and what it is given. `under`: a command that runs another one in its own place."""
+        """`arguments`: a module and what it is given. `under`: a command that runs another one in its own place.
+
+        descriptors: what it inherits beside the usual three.
+        """
         self.log = log
         with log.open("ab") as output:
             self._began = output.tell()
@@ -33,6 +42,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
+                pass_fds=descriptors,
             )
         self.url = self.said(address)
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
@@ -117,11 +127,13 @@ class Machine:
         *,
         program: Sequence[str] = ("service",),
         under: Sequence[str] = (),
+        descriptors: Sequence[int] = (),
         **settings: Any,
     ) -> Process:
         """Start a service; settings by their environment names without the prefix, in lower case.
 
-        program: a module that serves as `service` does, and what it wants to be told. under: as `Process` takes it.
+        program: a module that serves as `service` does, and what it wants to be told. under, descriptors: as `Process`
+        takes them.
         """
         name = f"service-{len(self._processes)}"
         environment = {
@@ -132,7 +144,7 @@ class Machine:
             **{f"PIXIR_AUTH_{key.upper()}": str(value) for key, value in settings.items()},
         }
         log = self.folder / f"{name}.log"
-        process = Process([*program, "serve"], environment, r"serves (http://\S+)", log, under)
+        process = Process([*program, "serve"], environment, r"serves (http://\S+)", log, under, descriptors)
         self._processes.append(process)
         return process
 

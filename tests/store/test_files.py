@@ -4,8 +4,10 @@ import os
 import re
 import shutil
 import stat
+import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -298,6 +300,57 @@ def test_a_closed_file_is_read(tmp_path: Path, closed: int) -> None:
     path.write_bytes(b"secret")
     path.chmod(closed)
     assert read_private(path) == b"secret"
+
+
+_READ = "import os, sys; os.setgid(10001); os.setuid(10001); os.umask(0); read_private(Path(sys.argv[1]))"
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("owner", "group", "bits", "is_read"),
+    [
+        (0, 10001, 0o440, True),  # Kubernetes: fsGroup
+        (0, 10001, 0o640, True),
+        (0, 10001, 0o460, False),
+        (0, 10001, 0o444, False),
+        (0, 10002, 0o444, False),
+        (10001, 10001, 0o400, True),
+        (10001, 10001, 0o440, False),
+        (10002, 10001, 0o440, False),
+    ],
+)
+def test_root_may_give_a_file_to_our_group(tmp_path: Path, owner: int, group: int, bits: int, is_read: bool) -> None:
+    with tempfile.TemporaryDirectory() as shared:  # pytest's own folders are closed to other users
+        Path(shared).chmod(0o755)
+        path = Path(shared) / "x"
+        path.write_bytes(b"secret")
+        os.chown(path, owner, group)
+        path.chmod(bits)
+        program = f"from pathlib import Path; from service.store.files import read_private; {_READ}"
+        ran = subprocess.run(
+            [sys.executable, "-c", program, path], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    assert (ran.returncode == 0, "UnsafePath" in ran.stderr) == (is_read, not is_read), ran.stderr
+
+
+@as_root
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="access lists are set so on Linux only")
+def test_what_systemd_gives_with_an_access_list_is_read() -> None:
+    """Since 254 its credentials are root's, and an access list lets us read: its mask shows as the group's r."""
+    with tempfile.TemporaryDirectory() as shared:
+        Path(shared).chmod(0o755)
+        path = Path(shared) / "x"
+        path.write_bytes(b"secret")
+        path.chmod(0o400)
+        entries = [(1, 4, -1), (2, 4, 10001), (4, 0, -1), (16, 4, -1), (32, 0, -1)]  # tag, right, user: acl(5)
+        listed = struct.pack("=I", 2) + b"".join(struct.pack("=HHi", *each) for each in entries)
+        try:
+            os.setxattr(path, "system.posix_acl_access", listed)
+        except OSError:
+            pytest.skip("this file system has no access lists")
+        assert mode(path) == "-r--r-----"
+        program = f"from pathlib import Path; from service.store.files import read_private; {_READ}"
+        subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, check=True)
 
 
 @pytest.mark.usefixtures("nothing_hangs")
