@@ -2,8 +2,8 @@
 
 A test marked `long`, `codex`, `docker`, `node`, `browser` or `fuzz` runs when it is asked for: by name (`pytest -m
 docker`), or by CI=true, which asks for all. Otherwise it is skipped and the reason shown. Where the tool it needs is
-missing it is skipped too, but in CI it fails: there, nothing may be left out unseen. `strace` and `unshare` only name
-such a tool.
+missing it is skipped too, but in CI it fails: there, nothing may be left out unseen. `strace`, `unshare`, `systemd` and
+`kubernetes` only name such a tool.
 
 Folders are tested by several processes. Each collects everything and is given one file after another.
 """
@@ -66,6 +66,10 @@ def _missing(suite: str) -> str | None:
         return "there is no strace, or it may not trace here"
     if suite == "unshare" and not _works("unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", os.sep):
         return "there is no unshare, or it may not mount here"
+    if suite == "systemd" and not _works("systemd-analyze", "--version"):
+        return "there is no systemd-analyze (Debian's package systemd has it; nothing of it need run)"
+    if suite == "kubernetes" and importlib.util.find_spec("kubernetes_validate") is None:
+        return "there is no kubernetes-validate (pip install -c constraints.txt -e '.[deploy]')"
     if suite == "browser":
         return chromium.what_is_missing()
     if suite == "fuzz" and (lacking := [name for name in FUZZERS if importlib.util.find_spec(name) is None]):
@@ -98,7 +102,7 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)  # before any fixture is built
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for suite in (*ASKED_FOR, "strace", "unshare"):
+    for suite in (*ASKED_FOR, "strace", "unshare", "systemd", "kubernetes"):
         if item.get_closest_marker(suite) is None:
             continue
         if suite in ASKED_FOR and not IN_CI and suite not in item.config.option.markexpr:
