@@ -350,7 +350,7 @@ def test_what_systemd_gives_with_an_access_list_is_read() -> None:
             pytest.skip("this file system has no access lists")
         assert mode(path) == "-r--r-----"
         program = f"from pathlib import Path; from service.store.files import read_private; {_READ}"
-        subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, "-c", program, path], env={}, cwd=ROOT, check=True)
 
 
 @pytest.mark.usefixtures("nothing_hangs")
