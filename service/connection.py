@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, Final, NoReturn, cast
 
 import httptools
+from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.crowd import crowd
@@ -19,6 +20,7 @@ from service.domain.errors import Code
 from service.peer import peer_of
 from service.web.guard import dress
 from service.web.problems import problem
+from service.web.proxies import FORWARD_AUTH, for_proxies
 
 REQUEST_WITHIN: Final = 8.0
 """Seconds for a whole request, from when it is waited for. A few bytes now and then do not make them more."""
@@ -229,7 +231,7 @@ class Connection(HttpToolsProtocol):
             self._say(fault)
 
     def _say(self, fault: Fault) -> None:
-        status, rest = _refusal(*fault)
+        status, rest = _refusal(*fault, is_proxy=self.url.partition(b"?")[0] == FORWARD_AUTH.encode())
         date = b"".join(b"%b: %b\r\n" % pair for pair in self.server_state.default_headers)
         self._way.write(STATUS_LINE[status] + date + rest)
         self._part()
@@ -287,8 +289,12 @@ def _parting(app: Any, cycle: RequestResponseCycle) -> Any:
 
 
 @functools.cache
-def _refusal(code: Code, detail: str) -> tuple[int, bytes]:
+def _refusal(code: Code, detail: str, *, is_proxy: bool) -> tuple[int, bytes]:
     """Status and all that follows the headers of the day."""
     answer = problem(code, detail, headers={"Connection": "close"})
-    head = b"".join(b"%b: %b\r\n" % pair for pair in dress(answer.raw_headers))
-    return answer.status_code, head + b"\r\n" + bytes(answer.body)
+    start: Message = {"status": answer.status_code, "headers": answer.raw_headers}
+    body = bytes(answer.body)
+    if is_proxy:
+        start, body = for_proxies(start, body)
+    head = b"".join(b"%b: %b\r\n" % pair for pair in dress(start["headers"]))
+    return int(start["status"]), head + b"\r\n" + body

@@ -10,6 +10,7 @@ from service.app import openapi_document
 from service.domain.decide import Warning_
 from service.domain.errors import Code, LoginReason
 from service.web.problems import STATUS
+from tests.web.expect import told
 from tests.web.home import home, install
 from tests.web.routes import CALLS, called
 
@@ -28,6 +29,7 @@ PROMISED = {
     ("GET", "/accounts"),
     ("GET", "/token"),
     ("GET", "/headers"),
+    ("GET", "/forward-auth"),
     ("PUT", "/credential"),
     ("POST", "/logout"),
     ("GET", "/healthz"),
@@ -83,6 +85,11 @@ def test_every_code_is_in_it_with_its_status(document: dict[str, Any]) -> None:
     told = document["components"]["schemas"]["Problem"]
     assert texts(told["properties"]["code"]) == set(get_args(Code))
     assert told["x-status"] == {code: STATUS[code][0] for code in sorted(STATUS)}
+
+
+def test_every_code_is_in_it_with_the_status_that_a_proxy_is_told(document: dict[str, Any]) -> None:
+    statuses = document["paths"]["/forward-auth"]["get"]["x-status"]
+    assert statuses == {code: told("/forward-auth", STATUS[code][0]) for code in STATUS}
 
 
 def test_every_reason_and_every_warning_is_in_it(document: dict[str, Any]) -> None:
@@ -159,6 +166,7 @@ async def test_answers_are_as_the_document_says(document: dict[str, Any], tmp_pa
             ("GET", "/accounts", "/accounts", None),
             ("GET", "/token", "/token", None),
             ("GET", "/headers", "/headers", None),
+            ("GET", "/forward-auth", "/forward-auth?account=nobody", None),
             ("PUT", "/credential", "/credential?account=key", body),
             ("GET", "/token", "/token?account=key", None),
             ("POST", "/logout", "/logout", None),

@@ -1,4 +1,4 @@
-"""Domain values as answers. `/token` and `/headers` are rendered here alone, for the warm and the long way alike."""
+"""Domain values as answers. What holds a token is rendered here alone, for the warm and the long way alike."""
 
 import json
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from service.domain.caller import RIGHTS, ClientKey
 from service.domain.decide import Policy, Wish, is_valid, next_attempt_at, refresh_state
 from service.domain.errors import Code
 from service.domain.login import Login, state_at
+from service.web.proxies import FORWARD_AUTH
 from service.web.schemas import (
     AuditEntry,
     KeyAnswer,
@@ -30,13 +31,19 @@ from service.web.schemas import (
 
 Shape = Literal["json", "text"]
 
-MEDIA_TYPES: Final[dict[Shape, str]] = {"json": "application/json", "text": "text/plain; charset=utf-8"}
+Rendered = tuple[dict[str, str], bytes]
+"""Headers and body."""
+
+_MEDIA_TYPES: Final[dict[Shape, dict[str, str]]] = {
+    "json": {"content-type": "application/json"},
+    "text": {"content-type": "text/plain; charset=utf-8"},
+}
 
 
-def token(grant: Grant, now: float, shape: Shape) -> bytes:
-    """The body of GET /token."""
+def token(grant: Grant, now: float, shape: Shape) -> Rendered:
+    """GET /token."""
     if shape == "text":
-        return f"{grant.access_token.reveal()}\n".encode()
+        return _MEDIA_TYPES[shape], f"{grant.access_token.reveal()}\n".encode()
     answer = TokenAnswer(
         access_token=grant.access_token.reveal(),
         token_type="Bearer",  # noqa: S106 - the name of a kind of token
@@ -47,25 +54,32 @@ def token(grant: Grant, now: float, shape: Shape) -> bytes:
         generation=grant.generation,
         warning=grant.warning,
     )
-    return answer.model_dump_json(exclude_none=True).encode()
+    return _MEDIA_TYPES[shape], answer.model_dump_json(exclude_none=True).encode()
 
 
-def header_lines(grant: Grant) -> dict[str, str]:
-    """What to send to the provider (RFC 6750 section 2.1)."""
-    lines = {"Authorization": f"Bearer {grant.access_token.reveal()}"}
-    return {**lines, "ChatGPT-Account-ID": grant.account_id} if grant.account_id else lines
+def _to_send(grant: Grant) -> dict[str, str]:
+    """What to send to the provider (RFC 6750 section 2.1), without a value where there is none.
+
+    All of it can stand in a header line: `oauth` lets nothing else in.
+    """
+    return {"Authorization": f"Bearer {grant.access_token.reveal()}", "ChatGPT-Account-ID": grant.account_id or ""}
 
 
-def headers(grant: Grant, _now: float, shape: Shape) -> bytes:
-    """The body of GET /headers."""
-    lines = header_lines(grant)
+def headers(grant: Grant, _now: float, shape: Shape) -> Rendered:
+    """GET /headers."""
+    lines = {name: value for name, value in _to_send(grant).items() if value}
     if shape == "text":
-        return "".join(f"{name}: {value}\n" for name, value in lines.items()).encode()
-    return json.dumps(lines).encode()
+        return _MEDIA_TYPES[shape], "".join(f"{name}: {value}\n" for name, value in lines.items()).encode()
+    return _MEDIA_TYPES[shape], json.dumps(lines).encode()
 
 
-RENDERERS: Final = {"/token": token, "/headers": headers}
-"""The bodies that may be answered from memory, by path."""
+def forward_auth(grant: Grant, _now: float, _shape: Shape) -> Rendered:
+    """GET /forward-auth: every header every time, or what a proxy's client sent under that name would go on."""
+    return _to_send(grant), b""
+
+
+RENDERERS: Final = {"/token": token, "/headers": headers, FORWARD_AUTH: forward_auth}
+"""What may be answered from memory, by path."""
 
 
 def shape_of(asked: Shape | None, accept: str) -> Shape:
@@ -79,7 +93,7 @@ _PLAIN: Final = 256
 
 @lru_cache(maxsize=1024)
 def plain_query(query: bytes) -> TokenQuery | None:
-    """The query of GET /token and /headers; None when only the long way can say what is wrong with it."""
+    """The query of what RENDERERS answer; None when only the long way can say what is wrong with it."""
     if len(query) > _PLAIN:
         return None
     try:

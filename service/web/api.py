@@ -17,6 +17,7 @@ from service.web.callers import call_of
 from service.web.failures import add_handlers
 from service.web.guard import asker_of
 from service.web.problems import STATUS
+from service.web.proxies import FORWARD_AUTH
 from service.web.schemas import (
     AccountQuery,
     AccountsAnswer,
@@ -44,6 +45,10 @@ CALLBACK_PATH: Final = "/auth/callback"
 """Where issuers send browsers back to; the cookie goes nowhere else."""
 
 _TEXT: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+_TOLD: Final = {"schema": {"type": "string"}}
+_FOR_A_PROXY: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"headers": {"Authorization": _TOLD, "ChatGPT-Account-ID": _TOLD}}
+}
 _HTML: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
 
 
@@ -182,6 +187,12 @@ async def headers(request: Request, query: Annotated[TokenQuery, Query()]) -> Re
     return await _granted(request, query)
 
 
+@router.get(FORWARD_AUTH, response_class=Response, responses=_FOR_A_PROXY, tags=["token"])
+async def forward_auth(request: Request, query: Annotated[TokenQuery, Query()]) -> Response:
+    """What to send to the provider, as headers of an empty answer, for a proxy; every refusal is 401 or 403."""
+    return await _granted(request, query)
+
+
 @router.put("/credential", tags=["account"])
 async def install_credential(request: Request, query: Account, body: CredentialBody) -> InstalledAnswer:  # noqa: ARG001
     """Install a login made elsewhere; the body as it was sent is read by `oauth.imports`."""
@@ -223,8 +234,8 @@ async def _granted(request: Request, query: TokenQuery) -> Response:
     see_account(request, query.account)
     shape = answers.shape_of(query.format, asker_of(request.scope).accept)
     grant = await services.broker.token(query.account, answers.wish_of(query))
-    body = answers.RENDERERS[request.scope["path"]](grant, services.seams.now(), shape)
-    return Response(body, headers={"Content-Type": answers.MEDIA_TYPES[shape]})
+    told, body = answers.RENDERERS[request.scope["path"]](grant, services.seams.now(), shape)
+    return Response(body, headers=told)
 
 
 async def _status(services: Services, account: str) -> StatusAnswer:

@@ -15,6 +15,7 @@ from service.domain.audit import Deed
 from service.domain.caller import Caller, Peer, Right, owner
 from service.domain.errors import KeyRequired, OutOfScope, WrongUser
 from service.domain.secret import Secret
+from service.web.proxies import FORWARD_AUTH
 
 OPEN: Final = frozenset({"/callback", "/auth/callback", "/healthz", "/readyz"})
 """Nobody is asked who he is: the state of a login is its own proof, and health tells nothing."""
@@ -33,6 +34,7 @@ class Rule:
 RULES: Final[dict[tuple[str, str], Rule]] = {
     ("GET", "/token"): Rule("token"),
     ("GET", "/headers"): Rule("headers"),
+    ("GET", FORWARD_AUTH): Rule("headers"),
     ("GET", "/status"): Rule("status"),
     ("GET", "/accounts"): Rule("status"),
     ("POST", "/login"): Rule("login"),

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.web.problems import MEDIA_TYPE, STATUS
+from service.web.proxies import FORWARD_AUTH, proxy_status
 from service.web.schemas import Problem
 
 
@@ -21,10 +22,12 @@ def document(api: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):  # the framework's shape, which we never send
         schemas.pop(unused, None)
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    for operations in described["paths"].values():
+    for path, operations in described["paths"].items():
         for operation in operations.values():
             operation["responses"].pop("422", None)
             told = operation["responses"].get("200", {}).get("content", {})
             page = {"text/html": told["text/html"]} if "text/html" in told else {}
+            if path == FORWARD_AUTH:
+                operation["x-status"] = {code: proxy_status(STATUS[code][0]) for code in sorted(STATUS)}
             operation["responses"]["default"] = {"description": "A problem (RFC 9457)", "content": content | page}
     return described

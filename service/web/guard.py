@@ -20,6 +20,7 @@ from service.domain.caller import Caller, Peer
 from service.domain.errors import AuthError, Code
 from service.web.callers import OPEN, Callers, call_of, is_route, name_of, permit
 from service.web.problems import problem, problem_of
+from service.web.proxies import FORWARD_AUTH, for_a_proxy
 
 access_log = logging.getLogger("service.access")
 
@@ -260,7 +261,7 @@ class Guard:
             await send(message)
 
         try:
-            await app(scope, receive, dressed)
+            await app(scope, receive, for_a_proxy(dressed) if scope["path"] == FORWARD_AUTH else dressed)
         finally:
             took = (time.perf_counter() - began) * 1000
             call = call_of(scope)  # never the path as sent: it may hold a token

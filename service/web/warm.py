@@ -1,4 +1,4 @@
-"""The warm path: `/token` and `/headers` from memory, without a thread, a SELECT or a model.
+"""The warm path: tokens from memory, without a thread, a SELECT or a model.
 
 A dictionary, one `PRAGMA data_version`, one pure decision, and bytes that are made once a second. Whatever is not plain
 goes the long way through the routes, which give the same answer.
@@ -14,7 +14,7 @@ from starlette.types import Scope, Send
 from service.broker.broker import Broker, Grant
 from service.domain.caller import Caller
 from service.domain.errors import StoreUnavailable
-from service.web.answers import MEDIA_TYPES, RENDERERS, Shape, plain_query, shape_of, wish_of
+from service.web.answers import RENDERERS, Shape, plain_query, shape_of, wish_of
 from service.web.guard import Asker, access_log, dress
 from service.web.schemas import seconds_until
 
@@ -64,11 +64,9 @@ class Warm:
         left = 0 if grant.expires_at is None else seconds_until(grant.expires_at, now)
         ready = self._ready.get(key)
         if ready is None or ready.seconds_left != left or ready.grant != grant:
-            body = RENDERERS[path](grant, now, shape)
-            head = [
-                (b"content-length", str(len(body)).encode()),
-                (b"content-type", MEDIA_TYPES[shape].encode()),
-            ]
+            told, body = RENDERERS[path](grant, now, shape)
+            head = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+            head.append((b"content-length", str(len(body)).encode()))
             ready = _Ready(
                 grant,
                 left,

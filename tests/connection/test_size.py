@@ -72,3 +72,13 @@ def test_nothing_of_it_is_in_the_log(warm: Process) -> None:
     log = warm.log.read_text()
     assert "aaaa" not in log
     assert not [line for line in log.splitlines() if " warning " in line or " error " in line]
+
+
+@pytest.mark.parametrize("query", [b"", b"?account=default"])
+@pytest.mark.parametrize("more", [b"a: b\r\n" * 101, b"X: " + FILL[:40_000] + b"\r\n", b"Content-Length: 1\r\n" * 2])
+def test_a_proxy_is_told_403_even_of_what_cannot_be_read(service: Process, query: bytes, more: bytes) -> None:
+    with opened(service, b"GET /forward-auth" + query + b" HTTP/1.1\r\nTO_US\r\n" + more + b"\r\n") as client:
+        back = heard(client)
+    assert back.statuses == [403]
+    assert back.answers[0].json()["status"] == 403
+    assert back.answers[0].json()["code"] in ("headers_too_large", "malformed_request")

@@ -85,6 +85,18 @@ def problem(answer: httpx.Response, status: int, code: str, *extras: str) -> dic
     return body
 
 
+def told(path: str, status: int) -> int:
+    """The status of a refusal as that route says it: a proxy understands two."""
+    if path != "/forward-auth":
+        return status
+    return 401 if status in (401, 404, 409) or status >= 500 else 403
+
+
+def is_let_in(answer: httpx.Response) -> bool:
+    """Whether whoever asked may ask, whatever became of it."""
+    return answer.status_code not in (401, 403) or answer.json()["code"] not in ("key_required", "wrong_user", "scope")
+
+
 def page(answer: httpx.Response, status: int) -> str:
     """A page for people, without anything from elsewhere; its HTML."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8"), answer.text

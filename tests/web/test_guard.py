@@ -13,7 +13,7 @@ from service.store.store import Store
 from service.web.guard import Asker, allowed_for, asker_of, refusal
 from tests.kit import House
 from tests.web.browser import LED, TYPED
-from tests.web.expect import lawful, problem
+from tests.web.expect import lawful, problem, told
 from tests.web.home import home
 from tests.web.routes import ALL, CALLS, NAVIGABLE
 
@@ -132,14 +132,14 @@ async def test_another_host_is_misdirected(h: House, untouched: None, host: str)
 @pytest.mark.parametrize(("method", "path"), ALL)
 async def test_on_every_route(h: House, untouched: None, method: str, path: str) -> None:
     for host in ("evil.example:1455", "localhost:1456", "localhost", ""):
-        problem(await ask(h, method, path, ("Host", host)), 421, "host_not_allowed")
+        problem(await ask(h, method, path, ("Host", host)), told(path, 421), "host_not_allowed")
 
 
 @pytest.mark.parametrize(("method", "path"), ALL)
 async def test_two_hosts_are_none(h: House, untouched: None, method: str, path: str) -> None:
     for second in ("localhost:1455", "evil.example"):
         answer = await ask(h, method, path, ("Host", "localhost:1455"), ("Host", second))
-        problem(answer, 421, "host_not_allowed")
+        problem(answer, told(path, 421), "host_not_allowed")
 
 
 @pytest.mark.parametrize("host", TO_US)

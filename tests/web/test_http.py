@@ -10,7 +10,7 @@ import pytest
 
 from service.web.guard import MAX_BODY
 from tests.kit import House
-from tests.web.expect import lawful, problem
+from tests.web.expect import lawful, problem, told
 from tests.web.home import install
 from tests.web.routes import ALL, CALLS, PATHS, TABLE, allowed
 from tests.web.wire import send
@@ -63,10 +63,10 @@ async def test_other_methods_are_refused_and_allow_says_which_are_not(h: House, 
         if method in allowed(path):
             continue
         answer = await h.client.request(method, path)
-        assert answer.status_code == 405
+        assert answer.status_code == told(path, 405)
         assert set(re.split(r",\s*", answer.headers["allow"])) == allowed(path)
         if method != "HEAD":
-            problem(answer, 405, "method_not_allowed")
+            problem(answer, told(path, 405), "method_not_allowed")
 
 
 async def test_no_header_and_no_field_changes_the_method(h: House, account: str) -> None:
@@ -248,7 +248,7 @@ async def test_json_is_json(h: House, kind: str) -> None:
 async def test_a_body_of_another_type_is_refused_everywhere(h: House, method: str, path: str) -> None:
     await install(h)
     answer = await h.client.request(method, path, content=b"token=x", headers={"Content-Type": "text/plain"})
-    problem(answer, 415, "unsupported_media_type")
+    problem(answer, told(path, 415), "unsupported_media_type")
 
 
 @pytest.mark.parametrize("path", ["/login", "/logout"])

@@ -25,7 +25,7 @@ from tests.web.wire import send
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PATHS = ["/token", "/headers"]
+PATHS = ["/token", "/headers", "/forward-auth"]
 
 Headers = Sequence[tuple[str, str]]
 
