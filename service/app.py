@@ -40,6 +40,7 @@ from service.web.api import CALLBACK_PATH, build_api
 from service.web.callers import Callers, told_by_server
 from service.web.document import document
 from service.web.guard import Guard, allowed_for
+from service.web.metrics import Metrics
 from service.web.problems import problem
 from service.web.services import Services
 from service.web.warm import Warm
@@ -101,9 +102,9 @@ class Application:
 
     def callback_only(self, port: int) -> ASGIApp:
         """The same service for a port that browsers only come back to: it knows no other path."""
-        allowed = allowed_for(port, self.services.public_url, ())
-        callback = Guard(self.api, allowed, self.callers)
-        nothing_here = Guard(problem("not_found", "There is nothing here."), allowed, self.callers)
+        allowed, asked = allowed_for(port, self.services.public_url, ()), self.services.metrics.asked
+        callback = Guard(self.api, allowed, self.callers, asked=asked)
+        nothing_here = Guard(problem("not_found", "There is nothing here."), allowed, self.callers, asked=asked)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await (callback if scope["path"] == CALLBACK_PATH else nothing_here)(scope, receive, send)
@@ -137,7 +138,8 @@ def create_app(
     owners = Owners(folder / "owners", all_here=not backend.reaches_other_machines)
     issuer = Issuer(timeout=settings.issuer_timeout, transport=transport, boot=seams.boot)
     keys = Keys(store, seams.now, first_key)
-    trail = Trail(store, keys, seams.now)
+    metrics = Metrics()
+    trail = Trail(store, keys, seams.now, metrics.happened)
     refresher = Refresher(
         store, issuer, owners, providers, seams, call_limit=settings.issuer_timeout, note=trail.note_refresh
     )
@@ -147,7 +149,7 @@ def create_app(
     door = door or OwnPort(port)
     logins = Logins(store, issuer, refresher, providers, door, seams, trail.note)
     public_url = settings.public_url or f"http://{_name(settings.host)}:{port}"
-    services = Services(broker, logins, keys, trail, store, policies, seams, public_url)
+    services = Services(broker, logins, keys, trail, store, policies, seams, metrics, public_url)
     background = Background(store, broker, logins, seams)
 
     async def close() -> None:
@@ -179,7 +181,7 @@ def create_app(
     callers = Callers(keys, os.geteuid(), trail.note, peer_of=peer_of)
     allowed = allowed_for(port, public_url, settings.allowed_hosts, settings.require_header)
     return Application(
-        asgi=Guard(api, allowed, callers, Warm(broker, seams.now)),
+        asgi=Guard(api, allowed, callers, Warm(broker, seams.now), metrics.asked),
         api=api,
         callers=callers,
         services=services,

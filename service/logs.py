@@ -6,9 +6,13 @@ import json
 import logging
 import sys
 import traceback
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Literal
+
+request_id: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
+"""Of the request that is being answered: in every line that is logged meanwhile, and by what it has begun."""
 
 _LOUD: Final = ("httpx", "httpcore", "uvicorn", "asyncio", "sqlalchemy", "hpack")
 """Libraries that log headers, URLs or statements when they are let."""
@@ -28,8 +32,9 @@ def configure(shape: Literal["text", "json"], level: str) -> None:
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        at = _at(record)
-        return f"{at} {record.levelname.lower():7} {record.name}: {_line(record.getMessage())}{_where(record)}"
+        at, asked = _at(record), request_id.get()
+        name = f"{record.name} [{asked}]" if asked else record.name
+        return f"{at} {record.levelname.lower():7} {name}: {_line(record.getMessage())}{_where(record)}"
 
 
 class _Json(logging.Formatter):
@@ -40,6 +45,8 @@ class _Json(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage() + _where(record),
         }
+        if asked := request_id.get():
+            fields["request_id"] = asked
         return json.dumps(fields)
 
 

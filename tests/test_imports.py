@@ -16,6 +16,7 @@ INWARD = ("cli", "web", "broker", "store", "issuer", "oauth", "domain")
 WIRING = ("service.__main__", "service.app", "service.server")
 
 OWNED = {
+    "prometheus_client": "service.web.metrics",
     "httpx": "service.issuer",  # so that a successor of httpx is one file's change
     "sqlmodel": "service.store",  # rows never travel
     "sqlalchemy": "service.store",

@@ -34,6 +34,7 @@ PROMISED = {
     ("POST", "/logout"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
+    ("GET", "/metrics"),
     ("GET", "/keys"),
     ("PUT", "/keys/{name}"),
     ("DELETE", "/keys/{name}"),

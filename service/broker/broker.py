@@ -199,6 +199,10 @@ class Broker:
         names |= {name for name in (*self._environment_keys, *self._installed_keys) if name > after}
         return [await self._standing(name) for name in sorted(names)[:limit]]
 
+    async def credentials(self, limit: int) -> list[Credential]:
+        """What is stored, by name of account. Raises StoreUnavailable."""
+        return await self._store.accounts("", limit)
+
     async def install(self, account: str, document: dict[str, Any], provider: str) -> bool:
         """Take over a credential made elsewhere; False for an API key, which is kept in memory only.
 

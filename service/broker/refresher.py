@@ -74,9 +74,11 @@ class Refresher:
         seams: Seams,
         *,
         call_limit: float,
-        note: Callable[[Credential, str], None] = lambda _credential, _outcome: None,
+        note: Callable[[Credential, str, float], None] = lambda _credential, _outcome, _took: None,
     ) -> None:
-        """`call_limit`: seconds that one call to the issuer may take. note: keeps in mind what became of a refresh."""
+        """`call_limit`: seconds that one call to the issuer may take. note: keeps in mind what became
+        of a refresh, and in how many seconds.
+        """
         self._store = store
         self._issuer = issuer
         self._owners = owners
@@ -219,9 +221,12 @@ class Refresher:
             await self._commit(claim, after)
             return
         log.warning("refresh of %s: %s", claim.account, after.last_error)
-        self._note(after, after.last_error or after.state)
+        self._note(after, after.last_error or after.state, self._took(claim))
         if not await self._store.settle(claim, after):  # I7: the row has moved on, so this was not about its token
             log.info("refresh of %s: superseded, nothing changed", claim.account)
+
+    def _took(self, claim: Credential) -> float:
+        return self._seams.now() - claim.attempt.started_at if claim.attempt else 0.0
 
     def _after(self, claim: Credential, verdict: Verdict, sent_at: float) -> Credential:
         now = self._seams.now()
@@ -257,7 +262,7 @@ class Refresher:
             await self._store.rescued(after)
         if stored:
             log.info("refreshed %s: generation %d", after.account, after.generation)
-            self._note(after, DONE)
+            self._note(after, DONE, self._took(claim))
         else:
             await self._discard(claim, after)
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from service.broker.keys import Keys
 from service.domain.audit import DONE, Deed, Event
@@ -27,32 +27,53 @@ _SOON: Final = 0.5
 _LATER: Final = 10.0
 """Seconds until refusals are written: whoever is refused in a loop must not make the database busy."""
 
+
+class Watch(Protocol):
+    """Is told of everything that is noted."""
+
+    def __call__(self, deed: Deed, outcome: str, seconds: float | None, /) -> None:
+        """`seconds`: how long it took, where that is known."""
+
+
+def _unwatched(_deed: Deed, _outcome: str, _seconds: float | None, /) -> None:
+    pass
+
+
 Entry = tuple[Deed, str, str, str | None, str | None]
 
 
 class Trail:
     """Who did what. One for the process; the background runs it."""
 
-    def __init__(self, store: Store, keys: Keys, now: Callable[[], float]) -> None:
+    def __init__(self, store: Store, keys: Keys, now: Callable[[], float], watch: Watch = _unwatched) -> None:
         self._store = store
         self._keys = keys
         self._now = now
+        self._watch = watch
         self._waiting: dict[Entry, Event] = {}
         self._stirred = asyncio.Event()
         self._writing = asyncio.Lock()
 
     def note(
-        self, deed: Deed, who: str, outcome: str = DONE, *, account: str | None = None, detail: str | None = None
+        self,
+        deed: Deed,
+        who: str,
+        outcome: str = DONE,
+        *,
+        account: str | None = None,
+        detail: str | None = None,
+        took: float | None = None,
     ) -> None:
         """Something has happened. No input and no secret may be in it: `who` and `detail` are words of ours."""
+        self._watch(deed, outcome, took)
         self._keep(Event(self._now(), deed, who, outcome, account, detail))
         if deed != "refused":
             self._stirred.set()
 
-    def note_refresh(self, credential: Credential, outcome: str) -> None:
-        """What became of a refresh: `done` and the new generation, or a code and the one that stays."""
+    def note_refresh(self, credential: Credential, outcome: str, took: float) -> None:
+        """What became of a refresh: `done` and the new generation, or a code and the one that stays; in how long."""
         detail = f"generation {credential.generation}"
-        self.note("refresh", "service", outcome, account=credential.account, detail=detail)
+        self.note("refresh", "service", outcome, account=credential.account, detail=detail, took=took)
 
     async def events(self, before: int | None, limit: int) -> list[Event]:
         """The newest events, newest first. Raises StoreUnavailable."""

@@ -31,6 +31,11 @@ class Caller:
     rights: frozenset[Right]
     accounts: frozenset[str] | None = None
 
+    @property
+    def is_key(self) -> bool:
+        """Whether it is a client key that asks."""
+        return self.name.startswith("key ")
+
     def may(self, right: Right) -> bool:
         """Whether he has this right at all."""
         return right in self.rights

@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from starlette.types import Lifespan
 
 from service import __version__
-from service.domain.errors import AuthError, LoginMismatch
+from service.domain.errors import AuthError, LoginMismatch, StoreUnavailable
 from service.domain.login import Login
 from service.domain.secret import Secret
 from service.oauth.callback import read_callback, read_pasted
@@ -16,6 +16,8 @@ from service.web import admin, answers, pages
 from service.web.callers import call_of
 from service.web.failures import add_handlers
 from service.web.guard import asker_of
+from service.web.metrics import LOOKED_AT, Now
+from service.web.metrics import MEDIA_TYPE as METRICS_TYPE
 from service.web.problems import STATUS
 from service.web.proxies import FORWARD_AUTH
 from service.web.schemas import (
@@ -224,9 +226,28 @@ async def healthz() -> Health:
 @router.get("/readyz", tags=["health"])
 async def readyz(request: Request) -> Health:
     """The store can be read and written, and holds all there is to hold."""
-    services_of(request).broker.check()
-    await services_of(request).store.check()
+    await _check(services_of(request))
     return Health(status="ok")
+
+
+@router.get("/metrics", response_class=Response, responses=_TEXT, tags=["health"])
+async def metrics(request: Request) -> Response:
+    """What is counted, for Prometheus: no secret, and no account that the caller does not see."""
+    services = services_of(request)
+    is_ready, credentials = False, []
+    try:
+        credentials = await services.broker.credentials(LOOKED_AT)
+        await _check(services)
+        is_ready = True
+    except StoreUnavailable:
+        pass  # that is what is told
+    now = Now(is_ready, credentials, services.seams.now())
+    return Response(services.metrics.text(now), headers={"Content-Type": METRICS_TYPE})
+
+
+async def _check(services: Services) -> None:
+    services.broker.check()
+    await services.store.check()
 
 
 async def _granted(request: Request, query: TokenQuery) -> Response:

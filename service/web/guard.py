@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Final
 
 from starlette.requests import ClientDisconnect
@@ -18,7 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.domain.caller import Caller, Peer
 from service.domain.errors import AuthError, Code
+from service.logs import request_id
 from service.web.callers import OPEN, Callers, call_of, is_route, name_of, permit
+from service.web.metrics import Asking
 from service.web.problems import problem, problem_of
 from service.web.proxies import FORWARD_AUTH, for_a_proxy
 
@@ -176,11 +179,14 @@ class Guard:
         allowed: Allowed,
         callers: Callers,
         warm: Callable[[Scope, Asker, Caller, Send], Awaitable[bool]] | None = None,
+        asked: Callable[[str, int, Asking], None] = lambda _call, _status, _asking: None,
     ) -> None:
+        """`asked` is told of every request: the call, the status of the answer, and who it was."""
         self._app = app
         self._allowed = allowed
         self._callers = callers
         self._warm = warm
+        self._told = asked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, answer from memory, or pass on."""
@@ -189,6 +195,7 @@ class Guard:
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})  # no WebSocket here, for nobody
         else:
+            request_id.set(token_hex(4))  # a server gives every request a context of its own
             await self._asked(asker_of(scope), self._callers.peer_of(scope), scope, receive, send)
 
     async def _asked(self, asker: Asker, peer: Peer, scope: Scope, receive: Receive, send: Send) -> None:
@@ -196,16 +203,16 @@ class Guard:
             caller = await self._admitted(asker, peer, scope)
         except _Refused as no:
             self._callers.note("refused", no.who, no.code, detail=call_of(scope))
-            await self._passed(
-                no.answer, scope, receive, send, logging.DEBUG
-            )  # nobody may fill the log: the trail counts
+            await self._passed(no.answer, scope, receive, send, "refused")
             return
+        asking: Asking = "anybody" if caller is None else "key" if caller.is_key else "owner"
         app = self._app if is_route(scope["path"]) else _NOTHING  # what has no rule never gets to a route
         if asker.has_body:
-            most = MAX_BODY if caller else 0  # what is open to all takes no body, and keeps none in memory
-            await self._with_body(app, scope, receive, send, most)
-        elif caller is None or self._warm is None or not await self._warm(scope, asker, caller, send):
-            await self._passed(app, scope, receive, send)
+            await self._with_body(app, scope, receive, send, asking)
+        elif caller is not None and self._warm is not None and await self._warm(scope, asker, caller, send):
+            self._told(f"GET {scope['path']}", 200, asking)
+        else:
+            await self._passed(app, scope, receive, send, asking)
 
     async def _admitted(self, asker: Asker, peer: Peer, scope: Scope) -> Caller | None:
         """Who asks, also for the routes; None where nobody is asked who he is. Raises _Refused."""
@@ -230,7 +237,8 @@ class Guard:
         required = self._allowed.required_header
         return required is None or any(name == required for name, _ in scope["headers"])
 
-    async def _with_body(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, most: int) -> None:
+    async def _with_body(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, asking: Asking) -> None:
+        most = 0 if asking == "anybody" else MAX_BODY  # what is open to all takes no body, and keeps none in memory
         try:
             async with asyncio.timeout(BODY_WITHIN):
                 body = await _read(receive, most)
@@ -238,17 +246,19 @@ class Guard:
             return  # half a request is none, and nobody is there to answer
         except TimeoutError:
             late = problem("invalid_request", "The body did not come in time.", headers={"Connection": "close"})
-            await self._passed(late, scope, receive, send)
+            await self._passed(late, scope, receive, send, asking)
             return
         if body != b"" and _content_type(scope) not in _JSON:
-            await self._passed(problem("unsupported_media_type", "The body is not JSON."), scope, receive, send)
+            other = problem("unsupported_media_type", "The body is not JSON.")
+            await self._passed(other, scope, receive, send, asking)
         elif body is None:
-            await self._passed(problem("payload_too_large", f"At most {most} bytes."), scope, receive, send)
+            much = problem("payload_too_large", f"At most {most} bytes.")
+            await self._passed(much, scope, receive, send, asking)
         else:
-            await self._passed(app, scope, _replay(body, receive), send)
+            await self._passed(app, scope, _replay(body, receive), send, asking)
 
     async def _passed(
-        self, app: ASGIApp | Response, scope: Scope, receive: Receive, send: Send, level: int = logging.INFO
+        self, app: ASGIApp | Response, scope: Scope, receive: Receive, send: Send, asking: Asking
     ) -> None:
         began = time.perf_counter()
         status = 0
@@ -265,9 +275,9 @@ class Guard:
         finally:
             took = (time.perf_counter() - began) * 1000
             call = call_of(scope)  # never the path as sent: it may hold a token
-            access_log.log(
-                logging.DEBUG if _is_idle(scope, call, status) else level, "%s %d %.1fms", call, status, took
-            )
+            self._told(call, status, asking)
+            is_quiet = asking == "refused" or _is_idle(scope, call, status)  # the trail counts who is refused
+            access_log.log(logging.DEBUG if is_quiet else logging.INFO, "%s %d %.1fms", call, status, took)
 
 
 def _is_idle(scope: Scope, call: str, status: int) -> bool:

@@ -17,6 +17,7 @@ from service.domain.caller import Caller
 from service.domain.decide import Policy
 from service.domain.errors import AuthError, OutOfScope, UnknownLogin
 from service.domain.login import Login
+from service.web.metrics import Metrics
 
 
 class Kept(Protocol):
@@ -40,6 +41,7 @@ class Services:
     store: Kept
     policies: dict[str, Policy]
     seams: Seams
+    metrics: Metrics
     public_url: str
 
 

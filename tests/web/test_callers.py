@@ -30,6 +30,7 @@ NEEDS: dict[tuple[str, str], str | None] = {
     ("GET", "/forward-auth"): "headers",
     ("GET", "/status"): "status",
     ("GET", "/accounts"): "status",
+    ("GET", "/metrics"): "status",
     ("POST", "/login"): "login",
     ("GET", "/login"): "login",
     ("GET", "/login/nothing"): "login",
@@ -328,7 +329,7 @@ async def test_a_login_of_another_account_is_not_there(h: House, keys: Keys) -> 
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [call for call in GUARDED if call[1].startswith(("/keys", "/audit", "/rekey"))]
+    ("method", "path"), [call for call in GUARDED if call[1].startswith(("/keys", "/audit", "/rekey", "/metrics"))]
 )
 async def test_who_sees_one_account_makes_himself_no_key_for_all(
     h: House, keys: Keys, untouched: None, method: str, path: str
