@@ -97,11 +97,11 @@ class OwnKey(KeySource):
         self.is_ours = True
         self._own = path
 
-    def create(self) -> None:
-        """Make the file with a new key, unless somebody is faster. Raises KeyUnusable."""
+    def create(self) -> bool:
+        """Make the file with a new key; False when somebody was faster. Raises KeyUnusable."""
         try:
             private_folder(self._own.parent)
-            create_private(self._own, _lines(_new_key()))
+            return create_private(self._own, _lines(_new_key()))
         except UnsafePath as exc:
             raise KeyUnusable(str(exc)) from exc
         except OSError as exc:
@@ -154,7 +154,13 @@ def key_source(settings: Settings, *, may_create: bool) -> KeySource:
         return KeySource(f"{PREFIX}ENCRYPTION_KEY", text=text.encode())
     if not may_create:
         raise KeyUnusable(f"the database is in use but its encryption key is gone: put it back as {own.name}")
-    own.create()
+    if own.create() and Path(own.name).resolve().is_relative_to(settings.data_dir.resolve()):
+        log.warning(
+            "the encryption key was made at %s, inside the data folder: a copy of that folder opens the logins."
+            " Move it out, as a secret, and name its new place in %sENCRYPTION_KEY_FILE",
+            own.name,
+            PREFIX,
+        )
     return own
 
 

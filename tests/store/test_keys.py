@@ -115,6 +115,25 @@ def test_a_docker_secret_may_be_named_and_is_readable_by_all(home: Path, monkeyp
     assert loaded() == named("docker secret")
 
 
+@pytest.mark.parametrize(("data", "warnings"), [("", 1), ("config/pixir-auth", 1), ("share", 0), ("config/pixir", 0)])
+def test_a_key_made_inside_the_data_folder_is_told_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, data: str, warnings: int
+) -> None:
+    monkeypatch.setenv("PIXIR_AUTH_DATA_DIR", str(home / data))
+    for may_create in (True, False):  # a first start and a later one
+        loaded(may_create=may_create)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == warnings
+    assert all(str(own_key(home)) in line and "PIXIR_AUTH_ENCRYPTION_KEY_FILE" in line for line in told)
+
+
+def test_the_key_may_be_moved_out_as_that_warning_says(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = loaded(may_create=True)
+    moved = own_key(home).rename(home / "secret")
+    monkeypatch.setenv("PIXIR_AUTH_ENCRYPTION_KEY_FILE", str(moved))
+    assert loaded() == made
+
+
 # -- what a source says later --------------------------------------------------------------------------------------
 
 
