@@ -19,6 +19,9 @@ LOGIN = {
     "expires_at": "2099-01-01T00:00:00Z",
     "account_id": "container-test",
 }
+ENDED = "{{.State.Status}} {{.State.ExitCode}}"
+"""Asks an engine whether a container has ended, and how: `exited 0`."""
+
 HARDENED = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
 
 
