@@ -1,7 +1,7 @@
 """The image of this tree, and containers of it that leave nothing behind."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -29,12 +29,13 @@ def start(image: str, volume: str) -> Iterator[Callable[..., Service]]:
     """Starts hardened containers of the service over the test's volume, and removes them."""
     names: list[str] = []
 
-    def _start(*options: str) -> Service:
+    def _start(*options: str, image: str = image, entrypoint: Sequence[str] = ()) -> Service:
         names.append(f"pixir-auth-test-{uuid.uuid4().hex[:12]}")
         looks = ["--health-interval", "1s"]  # instead of the image's 10: these tests wait for the first one
-        docker("run", "-d", "--name", names[-1], "-v", f"{volume}:/data", *looks, *HARDENED, *options, image)
+        command = ["--entrypoint", entrypoint[0], image, *entrypoint[1:]] if entrypoint else [image]
+        docker("run", "-d", "--name", names[-1], "-v", f"{volume}:/data", *looks, *HARDENED, *options, *command)
         return Service(names[-1])
 
     yield _start
-    for name in names:
+    for name in reversed(names):  # who shares a namespace goes before whose it is
         docker("rm", "-f", "-v", name)

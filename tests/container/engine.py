@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service import __version__
+
 ROOT = Path(__file__).parents[2]
 TAG = "pixir-auth:test"  # stays, so that the next build finds its layers
 PYTHON_IMAGE = "python:3.13-slim"
@@ -67,18 +69,25 @@ class Service:
     def execute(self, *command: str) -> str:
         return docker("exec", self.name, *command)
 
-    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    def logs(self) -> str:
+        """What it has said, on stdout and stderr."""
+        said = subprocess.run(["docker", "logs", self.name], capture_output=True, text=True, timeout=60, check=True)
+        return said.stdout + said.stderr
+
+    def ask(self, method: str, path: str, body: object = None, port: int = 1455) -> tuple[int, Any]:
         """One request from a second container that shares the network namespace, as an application beside it would."""
         program = (
             "import http.client, json, sys\n"
-            "method, path, body = json.load(sys.stdin)\n"
-            "c = http.client.HTTPConnection('localhost', 1455, timeout=20)\n"
-            "c.request(method, path, body and json.dumps(body), {'Content-Type': 'application/json'} if body else {})\n"
+            "method, path, body, port = json.load(sys.stdin)\n"
+            "c = http.client.HTTPConnection('localhost', port, timeout=20)\n"
+            "told = {} if body is None else {'Content-Type': 'application/json'}\n"
+            "c.request(method, path, None if body is None else json.dumps(body), told)\n"
             "a = c.getresponse()\n"
             "print(json.dumps([a.status, a.read().decode()]))\n"
         )
         beside = ["run", "--rm", "-i", "--network", f"container:{self.name}", *HARDENED]
-        answer = docker(*beside, "--entrypoint", "python", TAG, "-c", program, given=json.dumps([method, path, body]))
+        given = json.dumps([method, path, body, port])
+        answer = docker(*beside, "--entrypoint", "python", TAG, "-c", program, given=given)
         status, text = json.loads(answer)
         try:
             return status, json.loads(text)
@@ -89,7 +98,8 @@ class Service:
 def build(folder: Path) -> None:
     """The image of this tree. Host network: pip in the build then reaches what pip on this machine reaches."""
     base = _build_image(folder)
-    docker("build", "-t", TAG, "--network", "host", "--build-arg", f"BUILD_IMAGE={base}", str(ROOT), within=900)
+    told = ["--build-arg", f"VERSION={__version__}", "--build-arg", "REVISION=of-the-test"]
+    docker("build", "-t", TAG, "--network", "host", "--build-arg", f"BUILD_IMAGE={base}", *told, str(ROOT), within=900)
 
 
 def _build_image(folder: Path) -> str:

@@ -3,13 +3,17 @@
 import base64
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from .engine import LOGIN, TAG, Service, docker
+from service import __version__
+
+from .engine import LOGIN, TAG, Service, docker, until
 
 pytestmark = pytest.mark.docker
 
@@ -21,12 +25,15 @@ def test_image_declares_how_it_runs(image: str) -> None:
     assert config["User"] == "10001:10001"
     assert (config["Entrypoint"], config["Cmd"], config["StopSignal"]) == (["pixir-auth"], ["serve"], "SIGTERM")
     assert list(config["Volumes"]) == ["/data"]
-    assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    labels = {name.rpartition(".")[2]: value for name, value in config["Labels"].items()}
+    assert (labels["title"], labels["licenses"]) == ("pixir-auth", "Apache-2.0")
+    assert (labels["version"], labels["revision"]) == (__version__, "of-the-test")
     assert not [one for one in config["Env"] if "://" in one or "KEY=" in one or "PIP" in one]
 
 
 def test_image_holds_no_build_tools(image: str) -> None:
-    tools = "for tool in pip pip3 hatchling gcc cc make git; do command -v $tool; done; python -m pip --version; true"
+    tools = "for tool in pip pip3 hatchling gcc cc make git; do command -v $tool; done"
+    tools += "; python -m pip --version; python -m ensurepip; true"
     assert docker("run", "--rm", "--entrypoint", "sh", image, "-c", tools) == ""
 
 
@@ -102,6 +109,41 @@ def test_killed_container_leaves_a_volume_that_starts(start: Start) -> None:
     assert second.ask("GET", "/status")[1]["authenticated"] is True
 
 
+def test_login_outlives_an_upgrade(start: Start, tmp_path: Path) -> None:
+    """Another image on the same volume."""
+    first = start()
+    first.wait_healthy()
+    assert first.ask("PUT", "/credential", LOGIN)[0] == 200
+    docker("stop", first.name)
+    (tmp_path / "Dockerfile").write_text(f"FROM {TAG}\nENV UPGRADED=1\n")
+    docker("build", "-t", f"{TAG}-next", str(tmp_path))
+    second = start(image=f"{TAG}-next")
+    second.wait_healthy()
+    assert second.execute("printenv", "UPGRADED") == "1"
+    assert second.ask("GET", "/token")[1]["access_token"] == LOGIN["access_token"]
+
+
+def test_beyond_loopback_it_does_not_start_without_a_client_key(start: Start) -> None:
+    service = start("-e", "PIXIR_AUTH_HOST=0.0.0.0")
+    assert docker("wait", service.name) == "1"
+    assert "client key" in service.logs()
+
+
+def test_with_a_volume_and_a_client_key_it_starts_and_warns_of_the_key_it_made(start: Start, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text(secrets.token_urlsafe(32))
+    key.chmod(0o444)
+    where = "/run/secrets/client-key"
+    service = start(
+        "-v", f"{key}:{where}:ro", "-e", f"PIXIR_AUTH_CLIENT_KEY_FILE={where}", "-e", "PIXIR_AUTH_HOST=0.0.0.0"
+    )
+    service.wait_healthy()
+    told = [line for line in service.logs().splitlines() if "warning" in line]
+    assert len(told) == 1
+    assert "/data/config/pixir-auth/encryption.key" in told[0]
+    assert "PIXIR_AUTH_ENCRYPTION_KEY_FILE" in told[0]
+
+
 def test_key_given_as_a_secret_stays_out_of_the_volume(start: Start, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text(base64.b64encode(os.urandom(32)).decode())
@@ -120,3 +162,58 @@ def test_sigterm_ends_it_cleanly(start: Start) -> None:
     docker("stop", "-t", "10", service.name)
     assert time.monotonic() - asked < 10
     assert service.inspect("{{.State.ExitCode}}") == "0", docker("logs", service.name)
+
+
+def test_sigterm_during_a_refresh_finishes_it(start: Start) -> None:
+    """The issuer has the refresh token and takes its time: the answer is stored before the container ends."""
+    issuer = ["python", "-m", "service.sandbox", "--latency", "12"]
+    sandbox = start(entrypoint=issuer)  # its network namespace outlives the service's container
+    until(lambda: "http://" in sandbox.logs(), "the issuer answers")
+    beside = ("--network", f"container:{sandbox.name}", "-e", "PIXIR_AUTH_CODEX_ISSUER=http://127.0.0.1:8123")
+    service = start(*beside)
+    service.wait_healthy()
+    tokens = sandbox.ask("POST", "/_sandbox/issue", {}, port=8123)[1]
+    old = tokens["refresh_token"]
+    login = {"kind": "subscription", "expires_at": "2000-01-01T00:00:00Z"}
+    login |= {name: tokens[name] for name in ("access_token", "refresh_token", "id_token")}
+    assert service.ask("PUT", "/credential", login)[0] == 200
+
+    def family() -> dict[str, Any]:
+        (only,) = sandbox.ask("GET", "/_sandbox/state", port=8123)[1]["families"]
+        return dict(only)
+
+    until(lambda: family()["refresh_token"] != old, "the issuer has spent the refresh token")
+    asked = time.monotonic()
+    docker("stop", "-t", "40", service.name)
+    assert time.monotonic() - asked > 2, "the refresh was over before: nothing is shown"
+    assert service.inspect("{{.State.ExitCode}}") == "0", service.logs()
+    second = start(*beside)
+    second.wait_healthy()
+    spent = family()
+    assert second.ask("GET", "/token")[1]["access_token"] == spent["access_token"]
+    assert spent["alive"]
+
+
+def test_figures(image: str, start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it costs. The bounds are generous: they fail when something is there that does not belong there."""
+    layers = docker("history", "--format", "{{.Size}} {{.CreatedBy}}", image).splitlines()
+    ours = sum(
+        _megabytes(layer.split()[0]) for layer in layers if "COPY" in layer or "RUN" in layer or "groupadd" in layer
+    )
+    began = time.monotonic()
+    service = start()
+    service.wait_healthy()
+    healthy = time.monotonic() - began
+    memory = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", service.name).split()[0]
+    size = int(docker("image", "inspect", "--format", "{{.Size}}", image)) / 1e6
+    with capsys.disabled():
+        print(f"\nimage {size:.0f} MB, {ours:.0f} MB on its base; healthy after {healthy:.1f} s; {memory} at rest")
+    assert ours < 200
+    assert float(memory.removesuffix("MiB")) < 200
+
+
+def _megabytes(told: str) -> float:
+    for unit, factor in (("GB", 1e3), ("MB", 1.0), ("kB", 1e-3), ("B", 1e-6)):
+        if told.endswith(unit):
+            return float(told.removesuffix(unit)) * factor
+    raise ValueError(told)
