@@ -40,6 +40,9 @@ PROMISED = {
     ("DELETE", "/keys/{name}"),
     ("GET", "/audit"),
     ("POST", "/rekey"),
+    ("GET", "/backup"),
+    ("POST", "/restore"),
+    ("POST", "/restore/confirm"),
 }
 
 
@@ -178,6 +181,8 @@ async def test_answers_are_as_the_document_says(document: dict[str, Any], tmp_pa
             ("GET", "/keys", "/keys", None),
             ("GET", "/audit", "/audit?limit=2", None),
             ("POST", "/rekey", "/rekey", None),
+            ("POST", "/restore", "/restore", {"pixir_auth_backup": 1, "fingerprints": "AAAA"}),
+            ("POST", "/restore/confirm", "/restore/confirm", None),
             ("GET", "/healthz", "/healthz", None),
             ("GET", "/readyz", "/readyz", None),
         ]

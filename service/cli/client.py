@@ -8,7 +8,8 @@ document (RFC 9457) that are meant for people.
 import http.client
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,11 @@ ANSWER_WITHIN: Final = 60.0
 
 _MAX_ANSWER: Final = 4 * 1024 * 1024
 """Bytes of an answer that are read: a page of accounts is the largest there is."""
+
+_PIECE: Final = 64 * 1024
+"""Bytes of a long answer that are in memory at a time."""
+
+_LINES: Final = "application/jsonl"
 
 Body = dict[str, Any]
 
@@ -89,6 +95,28 @@ class Service:
 
     def send(self, method: str, target: str, *, body: bytes | None = None, within: float = ANSWER_WITHIN) -> Answer:
         """One request and its answer, whatever it is. Raises OSError, http.client.HTTPException or ValueError."""
+        with self._response(method, target, body, within) as response:
+            return _whole(response)
+
+    def download(self, path: str, take: Callable[[bytes], None], *, within: float = ANSWER_WITHIN) -> None:
+        """Hand over the lines of JSON at a path, of any length, as they come. Raises as `get`, and what `take` raises.
+
+        What has been handed over by then is not the whole.
+        """
+        try:
+            with self._response("GET", path, None, within) as response:
+                if response.status != 200 or response.headers.get_content_type() != _LINES:
+                    self._understood(_whole(response))
+                    raise Failure("The service does not know this command: update it.", exit_code=UNREACHABLE)
+                while piece := response.read(_PIECE):
+                    take(piece)
+        except (OSError, http.client.HTTPException, ValueError) as exc:
+            raise _unreachable(self._where, exc) from None
+
+    @contextmanager
+    def _response(
+        self, method: str, target: str, body: bytes | None, within: float
+    ) -> Iterator[http.client.HTTPResponse]:
         parts = urlsplit(self.url + target)
         connection = self._connection(parts, min(CONNECT_WITHIN, within))
         try:
@@ -96,12 +124,7 @@ class Service:
             connection.sock.settimeout(within)
             path = parts.path + (f"?{parts.query}" if parts.query else "")
             connection.request(method, path, body, self._headers(has_body=body is not None))
-            response = connection.getresponse()
-            content = response.read(_MAX_ANSWER + 1)
-            if len(content) > _MAX_ANSWER:
-                raise http.client.HTTPException("answer too large")
-            media_type = response.headers.get_content_type() if "content-type" in response.headers else ""
-            return Answer(response.status, media_type, content)
+            yield connection.getresponse()
         finally:
             connection.close()
 
@@ -158,6 +181,14 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
+
+
+def _whole(response: http.client.HTTPResponse) -> Answer:
+    content = response.read(_MAX_ANSWER + 1)
+    if len(content) > _MAX_ANSWER:
+        raise http.client.HTTPException("answer too large")
+    media_type = response.headers.get_content_type() if "content-type" in response.headers else ""
+    return Answer(response.status, media_type, content)
 
 
 def _object(body: bytes) -> Body | None:

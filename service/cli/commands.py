@@ -224,6 +224,46 @@ def rekey() -> None:
 
 
 @app.command()
+def backup(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A new file, or - for stdout.", show_default=False)],
+) -> None:
+    """Write all accounts and client keys to a file, sealed as they are stored, while the service runs."""
+    from service.cli.backup import back_up
+
+    raise typer.Exit(back_up(the_service(), file))
+
+
+@app.command()
+def restore(
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE|-]", help="What backup made, or - for stdin.", show_default=False)
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Also accounts that are logged in here.")] = False,
+    keys: Annotated[bool, typer.Option("--keys", help="The client keys too.")] = False,
+    unspent: Annotated[
+        list[str] | None,
+        typer.Option("--confirm-unspent", metavar="NAME", help="Nobody has refreshed this login since the backup."),
+    ] = None,
+    all_unspent: Annotated[
+        bool, typer.Option("--confirm-all-unspent", help="Nobody has refreshed any of them since the backup.")
+    ] = False,
+) -> None:
+    """Take back what backup wrote. A login is not refreshed until you confirm that nobody has since the backup.
+
+    To send a refresh token that is spent looks like theft, and the issuer may end the login. Without FILE it confirms
+    what was restored before.
+    """
+    from service.cli.backup import confirm, restore
+
+    if file is None:
+        if replace or keys or all_unspent or not unspent:
+            raise typer.BadParameter("a FILE is missing")
+        raise typer.Exit(confirm(the_service(), unspent))
+    options = {"replace": replace, "keys": keys, "every": all_unspent}
+    raise typer.Exit(restore(the_service(), file, unspent=unspent or (), **options))
+
+
+@app.command()
 def demo() -> None:
     """Run a sandbox issuer and a service on a throw-away store, logged in, with lines to try."""
     from service.cli.demo import run

@@ -51,6 +51,16 @@ def out(text: str) -> None:
         raise Failure(f"The output cannot be written ({exc.strerror}).") from exc
 
 
+def out_bytes(content: bytes) -> None:
+    """A part of a document as it is. Raises Failure when nobody takes it."""
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+    except OSError as exc:
+        _abandon_stdout()
+        raise Failure(f"The output cannot be written ({exc.strerror}).") from exc
+
+
 def out_json(value: Any) -> None:
     """The same for JSON. ASCII only, so that no locale can break it."""
     out(json.dumps(value, indent=2))

@@ -3,7 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Deed = Literal["login_started", "login", "refresh", "logout", "import", "key_added", "key_revoked", "rekey", "refused"]
+Deed = Literal[
+    "login_started",
+    "login",
+    "refresh",
+    "logout",
+    "import",
+    "key_added",
+    "key_revoked",
+    "rekey",
+    "backup",
+    "restore",
+    "refused",
+]
 """What is kept in the audit trail."""
 
 DONE = "done"

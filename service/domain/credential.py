@@ -55,7 +55,8 @@ class Credential:
     reached the issuer; more than one send needs an unknown outcome, more than two never happen.
     `uncertain_since` is set while the outcome of the last send is unknown. An `unreadable` row is there but does not
     open with our keys: its tokens are None here, and nothing is ever written over it but a new login or a logout.
-    A `restored` row is older than one that was here before: its refresh token is spent, and is never sent.
+    A `restored` row is from a backup, or older than one that was here before: its refresh token may be spent, and is
+    not sent (I9) unless somebody says that it was not.
     """
 
     account: str
@@ -213,6 +214,28 @@ def logged_out(credential: Credential) -> Credential:
         next_attempt_at=None,
         last_error=None,
     )
+
+
+RESTORED = "restored_backup"
+"""`last_error` of what was restored."""
+
+
+def restored(credential: Credential, *, generation: int, is_spent: bool) -> Credential:
+    """What a login of a backup is worth: its access token while that is valid, its refresh token not yet or never.
+
+    is_spent: it is known to have been refreshed since the backup.
+    """
+    kept = replace(credential, generation=generation, attempt=None, next_attempt_at=None)
+    if kept.state not in ("active", "restored"):
+        return kept
+    waits = replace(kept, state="restored", sends=0, uncertain_since=None, failures=0, last_error=RESTORED)
+    return replace(waits, state="dead", reason="outcome_unknown") if is_spent else waits
+
+
+def confirmed(credential: Credential, *, login_id: str) -> Credential:
+    """A restored login whose refresh token is unspent, as somebody says. It counts as a new one, as an import does: who
+    still acts for the old one has nothing to do with it."""
+    return replace(credential, login_id=login_id, generation=credential.generation + 1, state="active", last_error=None)
 
 
 def is_other_account(stored: Credential | None, identity: Identity) -> bool:

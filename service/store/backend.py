@@ -31,6 +31,9 @@ class Backend(Protocol):
     def reading(self) -> AbstractContextManager[Connection]:
         """A connection that will not write."""
 
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """A connection that sees one state of the database, whatever is committed meanwhile."""
+
     def writing(self, *, exclusive: bool = False) -> AbstractContextManager[Connection]:
         """A transaction, durable when it ends well. exclusive: what it reads cannot change before it writes."""
 

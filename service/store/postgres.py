@@ -104,6 +104,14 @@ class Postgres:
             yield connection
 
     @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A transaction that sees what was committed when it began."""
+        one_state = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with self.engine.connect().execution_options(**one_state) as connection, connection.begin():
+            connection.execute(_SETTINGS)
+            yield connection
+
+    @contextmanager
     def writing(self, *, exclusive: bool = False) -> Iterator[Connection]:
         """A transaction that is on disk when it ends, whatever the server's default."""
         told = True

@@ -47,8 +47,9 @@ class Rescue:
 
     def __init__(self, *folders: Path) -> None:
         """Folders that outlive the process and the machine's restart; the one for temporary files comes after them."""
+        self.folder = folders[0]
         self._durable = folders
-        self._ballast = folders[0] / "ballast"
+        self._ballast = self.folder / "ballast"
 
     def lay_ballast(self) -> None:
         """Set space aside, if there is any."""

@@ -86,6 +86,8 @@ class SQLite:
         with self.engine.connect() as connection:
             yield connection
 
+    snapshot = reading
+
     @contextmanager
     def writing(self, *, exclusive: bool = False) -> Iterator[Connection]:  # noqa: ARG002 - see below
         """A transaction; there is one writer at a time, so that each is exclusive. Raises StoreUnavailable."""

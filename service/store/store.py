@@ -7,15 +7,15 @@ from service.domain.credential import Credential
 from service.domain.errors import LoginOver
 from service.domain.login import Login
 from service.store.audit import AuditTrail
+from service.store.backup import Backups
 from service.store.client_keys import ClientKeys
-from service.store.credentials import Credentials
 from service.store.logins import PendingLogins
 from service.store.rekey import Rekeying
 from service.store.rows import LOGIN_OVER
 from service.store.schema import LoginRow
 
 
-class Store(Credentials, PendingLogins, ClientKeys, AuditTrail, Rekeying):
+class Store(Backups, PendingLogins, ClientKeys, AuditTrail, Rekeying):
     """What the use cases know of the database."""
 
     async def complete_login(self, login: Login, credential: Credential) -> Credential:

@@ -123,6 +123,7 @@ class Vault:
 
     def name_with(self, fingerprints: Secret) -> None:
         """Make fingerprints with this key, whatever seals."""
+        self.fingerprints = fingerprints
         self._fingerprints = bytes.fromhex(fingerprints.reveal())
 
     def _know(self, keys: Sequence[bytes]) -> None:

@@ -1,15 +1,39 @@
-"""The routes of whoever runs the service: client keys, the audit trail, another encryption key."""
+"""The routes of whoever runs the service: client keys, the audit trail, another encryption key, backups."""
 
-from typing import Annotated
+import asyncio
+import base64
+import os
+from typing import IO, Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
+from starlette.types import Receive, Scope, Send
 
+from service.domain.backup import Batch
 from service.domain.caller import ClientKey
 from service.web import answers
-from service.web.schemas import AuditAnswer, AuditQuery, KeyAnswer, KeyBody, KeysAnswer, Name, NoBody, RekeyAnswer
+from service.web.schemas import (
+    AccountQuery,
+    AuditAnswer,
+    AuditQuery,
+    KeyAnswer,
+    KeyBody,
+    KeysAnswer,
+    Name,
+    NoBody,
+    RekeyAnswer,
+    RestoreAnswer,
+    RestoreBody,
+    StatusAnswer,
+)
 from service.web.services import noted, services_of
 
 router = APIRouter(tags=["admin"])
+
+_LINES: Final = "application/jsonl"
+_BACKUP: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {_LINES: {"schema": {"type": "string"}}}}}
+
+_PIECE: Final = 64 * 1024
+"""Bytes of a backup that are in memory at a time."""
 
 
 @router.get("/keys")
@@ -62,3 +86,65 @@ async def rekey(request: Request, body: NoBody | None = None) -> RekeyAnswer:  #
     with noted(request, "rekey"):
         resealed = await services_of(request).store.rekey()
     return RekeyAnswer(resealed=resealed)
+
+
+@router.get("/backup", response_class=Response, responses=_BACKUP)
+async def backup(request: Request) -> Response:
+    """All accounts and client keys in one state, sealed as they are stored, as lines of JSON."""
+    with noted(request, "backup"):
+        file = await services_of(request).store.backup()
+    return _Lines(file)
+
+
+@router.post("/restore")
+async def restore(request: Request, body: RestoreBody) -> RestoreAnswer:
+    """Put rows of a backup back. Those logins are not refreshed until somebody confirms that nobody has since."""
+    batch = Batch(
+        fingerprints=_bytes(body.fingerprints),
+        credentials=[each.line for each in body.credentials],
+        client_keys=[each.line for each in body.client_keys],
+        replace=body.replace,
+    )
+    with noted(request, "restore"):
+        credentials, client_keys = await services_of(request).store.restore(batch)
+    return RestoreAnswer(credentials=credentials, client_keys=client_keys)
+
+
+@router.post("/restore/confirm")
+async def confirm(
+    request: Request,
+    query: Annotated[AccountQuery, Query()],
+    body: NoBody | None = None,  # noqa: ARG001
+) -> StatusAnswer:
+    """Say that a restored login was not refreshed after its backup, by anybody: it is refreshed from now on."""
+    services = services_of(request)
+    with noted(request, "restore", account=query.account, detail="confirmed"):
+        await services.store.confirm_unspent(query.account, services.seams.token_bytes(16).hex())
+    standing = await services.broker.standing(query.account)
+    return answers.status(standing, services.seams.now(), services.policies)
+
+
+class _Lines(Response):
+    """A file that is closed however the answer ends, also when nobody takes it."""
+
+    media_type = _LINES
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self.headers["content-length"] = str(file.seek(0, os.SEEK_END))
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+        with self._file as file:
+            file.seek(0)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            while piece := await asyncio.to_thread(file.read, _PIECE):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""  # it opens with no key

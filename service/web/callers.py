@@ -50,6 +50,9 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("DELETE", "/keys/{name}"): Rule("admin", everything=True),
     ("GET", "/audit"): Rule("admin", everything=True),
     ("POST", "/rekey"): Rule("admin", everything=True),
+    ("GET", "/backup"): Rule("admin", everything=True),
+    ("POST", "/restore"): Rule("admin", everything=True),
+    ("POST", "/restore/confirm"): Rule("admin", everything=True),
 }
 """Every route but those that are open. Which accounts a caller sees, the routes look at: they know what is meant."""
 

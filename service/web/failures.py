@@ -12,7 +12,17 @@ from starlette.routing import Match
 from service.domain.errors import AuthError, OutOfScope
 from service.web.callers import call_of
 from service.web.problems import problem, problem_of
-from service.web.schemas import AccountsQuery, AuditQuery, KeyBody, LoginBody, PastedBody, TokenQuery, WaitQuery
+from service.web.schemas import (
+    AccountsQuery,
+    AuditQuery,
+    KeyBody,
+    LineBody,
+    LoginBody,
+    PastedBody,
+    RestoreBody,
+    TokenQuery,
+    WaitQuery,
+)
 from service.web.services import caller_of, services_of
 
 log = logging.getLogger(__name__)
@@ -21,7 +31,17 @@ _NAMES: Final = frozenset({"query", "body", "path"}).union(
     {"name"},
     *(
         model.model_fields
-        for model in (AccountsQuery, AuditQuery, KeyBody, LoginBody, PastedBody, TokenQuery, WaitQuery)
+        for model in (
+            AccountsQuery,
+            AuditQuery,
+            KeyBody,
+            LineBody,
+            LoginBody,
+            PastedBody,
+            RestoreBody,
+            TokenQuery,
+            WaitQuery,
+        )
     ),
 )
 """Names that may stand in an answer. A name that we do not know is input, and may be a token."""

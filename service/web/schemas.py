@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.domain.audit import Deed
+from service.domain.backup import Line, Outcome
 from service.domain.caller import Right
 from service.domain.decide import RefreshState, Warning_
 from service.domain.errors import Code, LoginReason
@@ -127,6 +128,30 @@ class AuditQuery(Strict):
 
     before: int | None = Field(None, ge=0, le=2**53, description="Entries older than the one of this number.")
     limit: int = Field(100, ge=1, le=1000)
+
+
+class LineBody(Strict):
+    """A row of a backup, just as it is there."""
+
+    row: dict[str, str | int | float | bool | None]
+    mac: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @property
+    def line(self) -> Line:
+        """As a value."""
+        return Line(self.row, self.mac)
+
+
+class RestoreBody(Strict):
+    """Some of a backup: as many rows as fit into a body. What GET /backup gives has them all, and `fingerprints`."""
+
+    model_config = ConfigDict(strict=True)
+
+    pixir_auth_backup: Literal[1]
+    fingerprints: str = Field(max_length=1024, pattern=r"^[A-Za-z0-9+/]+={0,2}$")
+    credentials: list[LineBody] = Field([], max_length=1000)
+    client_keys: list[LineBody] = Field([], max_length=1000, description="Left out: no client key is restored.")
+    replace: bool = Field(False, description="May replace logins that are here.")
 
 
 class LoginAnswer(BaseModel):
@@ -262,6 +287,13 @@ class RekeyAnswer(BaseModel):
     """How many values were sealed anew."""
 
     resealed: int
+
+
+class RestoreAnswer(BaseModel):
+    """What became of each row, in the order in which they were sent."""
+
+    credentials: list[Outcome]
+    client_keys: list[Outcome]
 
 
 class Health(BaseModel):

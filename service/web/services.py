@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import IO, Protocol
 
 from fastapi import Request
 
@@ -13,6 +13,7 @@ from service.broker.logins import Logins
 from service.broker.seams import Seams
 from service.broker.trail import Trail
 from service.domain.audit import Deed
+from service.domain.backup import Batch, Outcome
 from service.domain.caller import Caller
 from service.domain.decide import Policy
 from service.domain.errors import AuthError, OutOfScope, UnknownLogin
@@ -28,6 +29,15 @@ class Kept(Protocol):
 
     async def rekey(self) -> int:
         """Go over to another encryption key; how many values were sealed anew. Raises KeyNotReplaced."""
+
+    async def backup(self) -> IO[bytes]:
+        """All accounts and client keys, sealed, as lines of JSON; the caller closes it. Raises StoreUnavailable."""
+
+    async def restore(self, batch: Batch) -> tuple[list[Outcome], list[Outcome]]:
+        """Put rows of a backup back; what became of its credentials and client keys. Raises InvalidCredential."""
+
+    async def confirm_unspent(self, account: str, login_id: str) -> object:
+        """A restored login may be refreshed. Raises UnknownAccount, InvalidRequest, LoginRequired."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,9 @@ NEEDS: dict[tuple[str, str], str | None] = {
     ("DELETE", "/keys/nothing"): "admin",
     ("GET", "/audit"): "admin",
     ("POST", "/rekey"): "admin",
+    ("GET", "/backup"): "admin",
+    ("POST", "/restore"): "admin",
+    ("POST", "/restore/confirm"): "admin",
     ("GET", "/callback"): None,
     ("GET", "/auth/callback"): None,
     ("GET", "/healthz"): None,
@@ -329,7 +332,8 @@ async def test_a_login_of_another_account_is_not_there(h: House, keys: Keys) -> 
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [call for call in GUARDED if call[1].startswith(("/keys", "/audit", "/rekey", "/metrics"))]
+    ("method", "path"),
+    [call for call in GUARDED if call[1].startswith(("/keys", "/audit", "/rekey", "/metrics", "/backup", "/restore"))],
 )
 async def test_who_sees_one_account_makes_himself_no_key_for_all(
     h: House, keys: Keys, untouched: None, method: str, path: str
