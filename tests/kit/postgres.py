@@ -28,6 +28,14 @@ class Server:
             connection.execute("CREATE SCHEMA public")
         return self.url
 
+    def beside(self) -> "Server":
+        """The same server with another database in it."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'beside'").fetchone():
+                connection.execute("CREATE DATABASE beside")
+        parts = conninfo.conninfo_to_dict(self.url)
+        return Server(f"postgresql:///beside?host={parts['host']}&user={parts['user']}")
+
 
 @contextmanager
 def server() -> Iterator[Server]:
