@@ -139,8 +139,8 @@ async def refresh_in_all_ways(hunt: Hunt, account: str) -> None:
     for fault in every:
         house.clock.advance(4000)
         house.sandbox.fail_next(fault)
-        for path in ("/token", "/headers", "/status", "/accounts"):
-            await hunt.ask("GET", f"{path}?account={account}" if path != "/accounts" else path)
+        for path in ("/token", "/headers", "/status", "/accounts", "/metrics"):
+            await hunt.ask("GET", f"{path}?account={account}" if path not in ("/accounts", "/metrics") else path)
         house.clock.advance(400)
         await hunt.ask("GET", f"/token?account={account}&format=text")
         await hunt.ask("GET", f"/headers?account={account}")
