@@ -296,6 +296,7 @@ RULES = {
             "oauth/imports.py": "the account id of a document",
             "oauth/requests.py": "the authorize URL and the challenge",
             "oauth/wire.py": "bodies of requests to the issuer",
+            "store/backup.py": "the key of the fingerprints, for the codes that prove a backup",
             "store/rescue.py": "sealed in a rescue file",
             "store/vault.py": "sealed, or fingerprinted",
             "web/answers.py": "the token, to who may have it",

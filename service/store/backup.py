@@ -146,7 +146,7 @@ class Backups(Credentials):
             is_spent=self._is_spent(saved),
         )
         columns = self._all(connection, new)
-        is_ours = theirs.reveal() == self._vault.fingerprints.reveal()
+        is_ours = theirs == self._vault.fingerprints
         columns["first_fingerprint"] = old.first_fingerprint if is_ours else columns["refresh_fingerprint"]
         try:
             for name in {columns["refresh_fingerprint"], columns["first_fingerprint"]} - {None}:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from sqlalchemy import delete, func, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session, col
 
 from service.domain.caller import ClientKey, Right
+from service.domain.errors import StoreUnavailable
 from service.store.database import Database
 from service.store.schema import ClientKeyRow
 
@@ -34,10 +35,13 @@ class ClientKeys(Database):
         await self._run(self._note_key_use, used)
 
     def has_client_key(self, now: float) -> bool:
-        """Whether any key is good now. Blocks: for the start, before there is a loop."""
-        with self._backend.reading() as connection:
-            good = or_(col(_K.expires_at).is_(None), col(_K.expires_at) > now)
-            return bool(connection.scalar(select(func.count()).select_from(_K).where(good)))
+        """Whether any key is good now. Blocks: for the start, before there is a loop. Raises StoreUnavailable."""
+        good = or_(col(_K.expires_at).is_(None), col(_K.expires_at) > now)
+        try:
+            with self._backend.reading() as connection:
+                return bool(connection.scalar(select(func.count()).select_from(_K).where(good)))
+        except SQLAlchemyError as exc:
+            raise StoreUnavailable(f"{self._backend.name} cannot be used as the database.") from exc
 
     def _client_keys(self) -> list[ClientKey]:
         with self._backend.reading() as connection, Session(connection) as session:

@@ -57,6 +57,7 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
 """Every route but those that are open. Which accounts a caller sees, the routes look at: they know what is meant."""
 
 
+_METHODS: Final = frozenset({"HEAD", "OPTIONS", "PATCH"}).union(method for method, _ in RULES)
 _PATHS: Final = OPEN.union(path for _, path in RULES)
 
 
@@ -150,4 +151,4 @@ def name_of(peer: Peer) -> str:
 def call_of(scope: Scope) -> str:
     """The call, with `-` for a path that is none of ours: what was sent may hold anything."""
     method, path = scope["method"], template(scope["path"])
-    return f"{method} {path if path in _PATHS else '-'}"
+    return f"{method if method in _METHODS else '-'} {path if path in _PATHS else '-'}"

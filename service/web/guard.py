@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from random import getrandbits
+from secrets import token_hex
 from typing import Final
 
 from starlette.requests import ClientDisconnect
@@ -195,7 +195,6 @@ class Guard:
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})  # no WebSocket here, for nobody
         else:
-            request_id.set(f"{getrandbits(32):08x}")  # guards nothing; every request has a context of its own
             await self._asked(asker_of(scope), self._callers.peer_of(scope), scope, receive, send)
 
     async def _asked(self, asker: Asker, peer: Peer, scope: Scope, receive: Receive, send: Send) -> None:
@@ -203,6 +202,8 @@ class Guard:
             caller = await self._admitted(asker, peer, scope)
         except _Refused as no:
             self._callers.note("refused", no.who, no.code, detail=call_of(scope))
+            if no.code in ("key_required", "wrong_user"):
+                no.answer.headers["Connection"] = "close"  # a stranger is not kept: he would ask ten thousand times
             await self._passed(no.answer, scope, receive, send, "refused")
             return
         asking: Asking = "anybody" if caller is None else "key" if caller.is_key else "owner"
@@ -260,6 +261,7 @@ class Guard:
     async def _passed(
         self, app: ASGIApp | Response, scope: Scope, receive: Receive, send: Send, asking: Asking
     ) -> None:
+        request_id.set(token_hex(4))  # every request has a context of its own; what memory answers needs none
         began = time.perf_counter()
         status = 0
 
