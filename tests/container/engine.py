@@ -97,12 +97,12 @@ class Service:
 
 def build(folder: Path) -> None:
     """The image of this tree. Host network: pip in the build then reaches what pip on this machine reaches."""
-    base = _build_image(folder)
+    base = build_image(folder)
     told = ["--build-arg", f"VERSION={__version__}", "--build-arg", "REVISION=of-the-test"]
     docker("build", "-t", TAG, "--network", "host", "--build-arg", f"BUILD_IMAGE={base}", *told, str(ROOT), within=900)
 
 
-def _build_image(folder: Path) -> str:
+def build_image(folder: Path) -> str:
     """The base of the build stage: the stock one, with this machine's certificate authorities if pip needs them."""
     certificates = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
     if not certificates:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from http.client import HTTPConnection, HTTPResponse
@@ -35,6 +36,7 @@ class Project:
     """One project; `files`: the options that name its files; `published_at`: what is localhost to its callers here."""
 
     files: tuple[str, ...] = ("-f", "compose.yaml")
+    environment: Mapping[str, str] = field(default_factory=dict)
     name: str = field(default_factory=lambda: f"pixirauthtest{uuid.uuid4().hex[:8]}")
     published_at: str = field(default_factory=_somewhere)
 
@@ -43,7 +45,7 @@ class Project:
         done = subprocess.run(
             [*_command(), "-p", self.name, *self.files, *arguments],
             cwd=ROOT,
-            env=os.environ | {"PIXIR_AUTH_IMAGE": TAG, "PIXIR_AUTH_PUBLISH_AT": self.published_at},
+            env={**os.environ, "PIXIR_AUTH_IMAGE": TAG, "PIXIR_AUTH_PUBLISH_AT": self.published_at, **self.environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
