@@ -1,4 +1,4 @@
-"""`python -m service.sandbox`: the sandbox as a process of its own, on loopback, or in a container of its own."""
+"""`python -m service.sandbox`: the sandbox as a process of its own, on loopback only."""
 
 from __future__ import annotations
 
@@ -16,18 +16,13 @@ from .sandbox import Sandbox
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_HOSTS = ("127.0.0.1", "localhost", "::1", "0.0.0.0")  # noqa: S104  # nosec B104 - a published port leads to no other
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def parser() -> argparse.ArgumentParser:
     """One option per knob that a command line can say; the others are turned at /_sandbox/knobs."""
     options = argparse.ArgumentParser(prog="python -m service.sandbox", description=__doc__)
-    options.add_argument(
-        "--host",
-        default="127.0.0.1",
-        choices=_HOSTS,
-        help="0.0.0.0 in a container only",
-    )
+    options.add_argument("--host", default="127.0.0.1", choices=_LOOPBACK)
     options.add_argument("--port", type=int, default=8123, help="0 takes a free one")
     options.add_argument("--issuer", help="the URL it calls itself; default http://HOST:PORT")
     options.add_argument("--any-redirect-port", action="store_true", help="not only 1455 and 1457")

@@ -1,6 +1,6 @@
 """`/_sandbox/`: the sandbox's own handles, for tests in another process.
 
-Open to whoever reaches the listener, which is loopback or a container's; a POST must be JSON, so that a web page
+Open to whoever reaches the listener, which is loopback only; a POST must be JSON, so that a web page
 cannot make one without asking first (no CORS header is ever sent).
 """
 
