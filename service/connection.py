@@ -64,6 +64,7 @@ class Connection(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _fault: Fault | None = None
     _owed = 0  # answers to requests whose head was whole
+    url = b""  # until a request begins
     _is_deaf = _is_parting = _has_ended = _has_body = _has_advanced = False
     _part_read = 0  # _NONE, _HEAD or _BODY of a request
     _idle_bytes = 0  # pieces of which nothing has become

@@ -42,7 +42,7 @@ _THREADS: Final = 4
 _POLL: Final = 0.02
 """Seconds between two looks at the watch by somebody who waits for a change: 4 microseconds each."""
 
-_APART: Final = 0.25
+_APART: Final = 0.05
 """Seconds between two proofs that writing works: each waits for the disk, and whoever may not do anything may ask."""
 
 

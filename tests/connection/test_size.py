@@ -9,6 +9,8 @@ import pytest
 from tests.connection.raw import descriptors, heard, memory, opened, ours
 from tests.kit.processes import Process
 
+pytestmark = pytest.mark.long
+
 POST = b"POST /logout HTTP/1.1\r\nTO_US\r\n"
 JSON = b"Content-Type: application/json\r\n"
 CHUNKED = POST + JSON + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -59,7 +59,7 @@ def refused(capsys: pytest.CaptureFixture[str], folder: Path, **settings: Any) -
     return lines[0]
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "0", "", "127.1"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "0", ""])
 def test_beyond_loopback_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str) -> None:
     port = free_port()
     assert "PIXIR_AUTH_HOST" in refused(capsys, tmp_path, host=host, port=port)

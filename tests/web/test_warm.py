@@ -48,7 +48,7 @@ class Ways:
     async def from_memory(self, target: str, headers: Headers = ()) -> httpx.Response | None:
         """None where it declines."""
         answer = await send(self.memory, "GET", target, headers)
-        return None if answer.status_code == 204 else answer
+        return answer if answer.status_code == 200 else None
 
     async def by_route(self, target: str, headers: Headers = ()) -> httpx.Response:
         return await send(self.routes, "GET", target, headers)
