@@ -199,7 +199,7 @@ def openapi_document() -> dict[str, Any]:
 
 def _name(host: str) -> str:
     """What people call the address that is listened on. Browsers take 0.0.0.0 for this machine: no name of ours."""
-    if host.strip("[]") in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::", ""):  # noqa: S104 - not bound here
+    if host.strip("[]") in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::", ""):  # nosec B104  # noqa: S104 - not bound here
         return "localhost"
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
