@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
 
 _ANSWERED = re.compile(r"\b[A-Z]+ (\S+) (\d{3}) (?:from memory|[\d.]+ms)")
-"""A line of the access log: the route (`-` if none was reached) and the status."""
+"""A line of the access log: the route (`-` if there is none) and the status."""
 
 _PATIENCE = 20_000
 """Milliseconds after which an attack has read nothing."""
@@ -64,7 +64,7 @@ class Scene:
         accounts = self.service.client.get("/accounts").raise_for_status().json()["accounts"]
         (store,) = (self.folder / "data").glob("*.db")
         with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as database:
-            rows = list(database.iterdump())
+            rows = [row for row in database.iterdump() if not row.startswith('INSERT INTO "audit"')]  # who was refused
         lasting = [{name: value for name, value in one.items() if not name.endswith("_in")} for one in accounts]
         return {"accounts": lasting, "rows": rows, "issuer": self.asked()}
 
@@ -76,7 +76,7 @@ class Scene:
     def answered(self) -> list[tuple[str, int]]:
         """What the service answered, but to `state`: route and status of each."""
         found = _ANSWERED.findall(self.service.log.read_text(encoding="utf-8"))
-        return [(route, int(status)) for route, status in found if route != "/accounts"]
+        return [(route, int(status)) for route, status in found if (route, status) != ("/accounts", "200")]
 
     def told(self, target: str, **more: Any) -> dict[str, Any]:
         """What a page is told.

@@ -21,7 +21,7 @@ def test_no_route_answers_a_hostile_page(scene: Scene, context: "BrowserContext"
     with scene.unchanged():
         got = scene.attack(context, where, f"http://localhost:{scene.port}", calls=ALL)
     assert got == dict.fromkeys(NAMES, "")
-    assert set(scene.answered()[before:]) == {("-", 403)}
+    assert {status for _, status in scene.answered()[before:]} == {403}
     assert len(scene.answered()) - before >= len(ALL)
 
 
