@@ -39,7 +39,6 @@ TARGETS: Final = (
             "Callers._holder(): 0 -> -1": "there is exactly one by then",
         },
     ),
-    Target("service.peer", ("peer/test_peer.py",)),
     Target(
         "service.store.vault",
         ("store/test_vault.py",),

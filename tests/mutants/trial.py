@@ -44,6 +44,9 @@ _OPTIONS: Final = (
     *("-n0", "-x", "-s", "--tb=line", "--no-cov", "-p", "no:cacheprovider", "--hypothesis-profile=mutants"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # for libraries that this process has imported before
 )
+_NO_CONFTEST: Final = 4
+"""Exit code of pytest where not even its own set-up can be imported: somebody else does not bear the mutant."""
+
 _STILLBORN: Final = 70
 """Exit code of a child whose mutant cannot even be imported: no test is needed for that."""
 
@@ -164,7 +167,7 @@ def _fate(trial: _Trial, *, in_time: bool) -> Fate:
             return "survived"
         case 1 | 2:  # a test failed, or a file of tests could not be imported
             return "killed"
-        case code if code == _STILLBORN:
+        case code if code in (_STILLBORN, _NO_CONFTEST):
             return "stillborn"
         case code:
             raise RuntimeError(f"{trial.mutant.name}: ended with {code}\n{(trial.folder / 'output').read_text()}")

@@ -56,7 +56,18 @@ def run(copy: Path, tests: Iterable[str]) -> Verdict:
     nodes = [f"tests/{test}" for test in tests]
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV", "CI"))}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no", "--tb=line", *nodes],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "--color=no",
+            "--tb=line",
+            "-m",
+            "long or not long",
+            *nodes,
+        ],
         cwd=copy,
         env=plain,
         capture_output=True,
