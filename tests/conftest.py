@@ -13,6 +13,7 @@ import gc
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,10 @@ MOST_WORKERS = 4
 """Each reads all tests first, which is seconds of a core: a big machine need not start sixty-four."""
 
 sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]  # httpx looks for it on the disk at every request
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in the background so; the programs of these tests would be deaf to Ctrl-C as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

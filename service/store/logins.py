@@ -27,7 +27,9 @@ class PendingLogins(Database):
         await self._run(self._add_login, login)
 
     async def login(self, login_id: str) -> Login | None:
-        """A login by its id."""
+        """A login by its id, which may be whatever somebody has sent."""
+        if "\0" in login_id:  # PostgreSQL has no such text, and takes it for an error
+            return None
         return await self._run(self._login, _L.id == login_id)
 
     async def pending_login(self, account: str, now: float) -> Login | None:

@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from secrets import token_hex
 from typing import Final
 
@@ -75,15 +75,11 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Host values and origins that are ours, and the header that a caller must send, if any; in lower case.
-
-    unix_hosts: what may stand in their place on a unix socket, which no name leads to.
-    """
+    """Host values and origins that are ours, and the header that a caller must send, if any; in lower case."""
 
     hosts: frozenset[bytes]
-    origins: frozenset[bytes] = field(default_factory=frozenset)
-    required_header: bytes | None = None
-    unix_hosts: frozenset[bytes] = frozenset({b"localhost"})
+    origins: frozenset[bytes]
+    required_header: bytes | None
 
 
 def allowed_for(
@@ -118,7 +114,7 @@ def refusal(
 
 
 def _is_ours(host: bytes, allowed: Allowed, *, is_unix: bool) -> bool:
-    return host in allowed.hosts or (is_unix and host in allowed.unix_hosts)
+    return host in allowed.hosts or (is_unix and host == b"localhost")  # no name leads to a unix socket
 
 
 def _is_navigation(asker: Asker, method: str, path: str) -> bool:

@@ -12,7 +12,9 @@ from service.domain.decide import RefreshState, Warning_
 from service.domain.errors import Code, LoginReason
 from service.domain.login import Flow, LoginState
 
-Account = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="Which login is meant.")]
+_ACCOUNT = "[a-z0-9][a-z0-9._-]{0,62}"
+
+Account = Annotated[str, Field(pattern=f"^{_ACCOUNT}$", description="Which login is meant.")]
 
 
 class Strict(BaseModel):
@@ -42,7 +44,7 @@ class TokenQuery(AccountQuery):
 class AccountsQuery(Strict):
     """A page of accounts."""
 
-    after: str = Field("", max_length=63, description="Accounts whose names come after this one.")
+    after: str = Field("", pattern=f"^({_ACCOUNT})?$", description="Accounts whose names come after this one.")
     limit: int = Field(100, ge=1, le=1000)
 
 

@@ -52,6 +52,14 @@ def test_a_key_stands_for_what_it_is_good_for() -> None:
     assert key().caller(NOW) == Caller("key ci", frozenset({"token", "status"}), None)
 
 
+def test_who_holds_a_key_is_known_for_it() -> None:
+    held = key().caller(NOW)
+    assert held is not None
+    assert held.is_key
+    assert not owner(1000).is_key
+    assert not Caller("keystone", frozenset()).is_key
+
+
 @pytest.mark.parametrize(("after", "is_good"), [(-1.0, True), (-0.001, True), (0.0, False), (1.0, False)])
 def test_a_key_is_good_until_the_instant_it_expires(after: float, is_good: bool) -> None:
     assert (key(expires_at=NOW).caller(NOW + after) is not None) == is_good

@@ -40,6 +40,12 @@ async def test_a_login_nobody_started_is_not_found(store: Store) -> None:
     assert await store.waiting_login(STATE, NOW) is None
 
 
+@pytest.mark.parametrize("login_id", ["", "\0", "login-1\0", "\ufffd", "x" * 10_000])
+async def test_whatever_is_sent_for_an_id_is_none(store: Store, login_id: str) -> None:
+    await store.add_login(browser_login())
+    assert await store.login(login_id) is None
+
+
 async def test_a_newer_login_replaces_the_pending_one(store: Store) -> None:
     await store.add_login(browser_login("old"))
     newer = browser_login("new")

@@ -1,5 +1,7 @@
 """The guard before an application that is none: what it reads, decides, adds and writes down, to the letter."""
 
+import asyncio
+import json
 import logging
 import re
 import time
@@ -10,9 +12,11 @@ import pytest
 
 from service.broker.keys import Keys
 from service.domain.caller import Caller, Peer, owner
+from service.domain.secret import Secret
+from service.logs import request_id
 from service.web import guard
 from service.web.callers import OPEN, Callers
-from service.web.guard import ALWAYS, NAVIGABLE, Allowed, Asker, Guard, allowed_for, asker_of, dress, refusal
+from service.web.guard import ALWAYS, MAX_BODY, NAVIGABLE, Allowed, Asker, Guard, allowed_for, asker_of, dress, refusal
 
 HOST = (b"host", b"localhost:1455")
 JSON = (b"content-type", b"application/json")
@@ -32,26 +36,40 @@ class Told(list[tuple[str, str, str, str]]):
         self.append((deed, who, outcome, detail))
 
 
+class OneKey:
+    """What the guard asks of the keys: there is one."""
+
+    async def holder(self, key: Secret) -> Caller | None:
+        return HOLDER if key == Secret("good") else None
+
+
+HOLDER = Caller("key ci", frozenset({"token"}))
+
+
 def callers(told: Told | None = None) -> Callers:
-    """The owner asks, if the scope does not say otherwise; there are no keys."""
+    """The owner asks, if the scope does not say otherwise."""
     return Callers(
-        cast("Keys", None), OWN, Told() if told is None else told, peer_of=lambda scope: scope.get("peer", Peer(OWN))
+        cast("Keys", OneKey()),
+        OWN,
+        Told() if told is None else told,
+        peer_of=lambda scope: scope.get("peer", Peer(OWN)),
     )
 
 
 class App:
-    """Answers 200 and keeps what it got; reads `reads` messages first."""
+    """Answers with its status and keeps what it got; reads `reads` messages first."""
 
-    def __init__(self, reads: int = 0, headers: Headers = ()) -> None:
+    def __init__(self, reads: int = 0, headers: Headers = (), status: int = 200) -> None:
         self.reads = reads
         self.headers = headers
+        self.status = status
         self.scopes: list[Any] = []
         self.got: list[Any] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.scopes.append(scope)
         self.got += [await receive() for _ in range(self.reads)]
-        await send({"type": "http.response.start", "status": 200, "headers": list(self.headers)})
+        await send({"type": "http.response.start", "status": self.status, "headers": list(self.headers)})
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -65,9 +83,10 @@ async def asked(
     kind: str = "http",
     allowed: Allowed = ALLOWED,
     told: Told | None = None,
+    counted: list[tuple[str, int, str]] | None = None,
     **scope: Any,
 ) -> list[Any]:
-    """What the guard sends."""
+    """What the guard sends; `counted`: what it tells of the request."""
     inbox = list(messages)
     sent: list[Any] = []
 
@@ -78,7 +97,8 @@ async def asked(
         sent.append(message)
 
     asking = {"type": kind, "method": method, "path": path, "headers": list(headers), **scope}
-    await Guard(app, allowed, callers(told), warm)(asking, receive, send)
+    tell = [] if counted is None else counted
+    await Guard(app, allowed, callers(told), warm, lambda *what: tell.append(what))(asking, receive, send)
     return sent
 
 
@@ -133,6 +153,12 @@ def test_names_and_origins_behind_another_name() -> None:
         (((b"content-length", b"0"),), Asker((), has_body=True)),
         (((b"transfer-encoding", b"chunked"),), Asker((), has_body=True)),
         (((b"content-type", b"text/plain"),), Asker(())),
+        (((b"authorization", b"a"), (b"authorization", b"b")), Asker((), authorization=(b"a", b"b"))),
+        (((b"forwarded", b"for=1"),), Asker((), is_forwarded=True)),
+        (((b"via", b"1.1 x"),), Asker((), is_forwarded=True)),
+        (((b"x-forwarded-for", b"1"),), Asker((), is_forwarded=True)),
+        (((b"x_forwarded", b"1"),), Asker((), is_forwarded=True)),
+        (((b"x-real-ip", b"1"), (b"viable", b"1"), (b"forwarded-not", b"1")), Asker(())),
     ],
     ids=lambda value: repr(value)[:50],
 )
@@ -287,6 +313,10 @@ async def test_a_body_is_json(kinds: tuple[bytes, ...], status: int) -> None:
         (Peer(0), (HOST,), "/token", None),
         (Peer(OWN, is_unix=True), ((b"host", b"LocalHost"),), "/token", None),
         (Peer(OWN), ((b"host", b"localhost"),), "/token", ("uid 1000", "host_not_allowed", "GET /token")),
+        (Peer(OWN, is_unix=True), ((b"host", b"evil"),), "/token", ("uid 1000", "host_not_allowed", "GET /token")),
+        (Peer(1001), (HOST, (b"authorization", b"Bearer good")), "/token", None),
+        (Peer(OWN), (HOST, (b"authorization", b"Bearer bad")), "/token", ("uid 1000", "key_required", "GET /token")),
+        (Peer(OWN), (HOST, (b"authorization", b"Bearer good")), "/status", ("key ci", "scope", "GET /status")),
         (Peer(1001), (HOST,), "/token", ("uid 1001", "wrong_user", "GET /token")),
         (Peer(1001), (HOST,), "/nowhere", ("uid 1001", "wrong_user", "GET -")),
         (Peer(None), (HOST,), "/login/x", ("unknown", "key_required", "GET /login/{login_id}")),
@@ -303,6 +333,28 @@ async def test_whoever_is_refused_is_told_of(
     assert told == ([] if entry is None else [("refused", *entry)])
     assert len(app.scopes) == (entry is None)
     assert (start["status"] == 200) == (entry is None)
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "path", "is_kept"),
+    [
+        (Peer(1001), (HOST,), "/token", False),
+        (Peer(None), (HOST,), "/token", False),
+        (Peer(OWN), ((b"host", b"evil"),), "/token", True),
+        (Peer(OWN), (HOST, (b"origin", b"null")), "/token", True),
+        (Peer(OWN), (HOST, (b"authorization", b"Bearer good")), "/status", True),
+    ],
+)
+async def test_a_connection_that_a_stranger_has_opened_is_closed_with_its_refusal(
+    peer: Peer, headers: Headers, path: str, is_kept: bool
+) -> None:
+    start, *_ = await asked(App(), headers, path=path, peer=peer)
+    assert ((b"connection", b"close") not in start["headers"]) == is_kept
+
+
+async def test_what_is_too_large_is_told_how_large_it_may_be() -> None:
+    answer = await asked(App(), (HOST, HAS_BODY, JSON), (body(b" " * (MAX_BODY + 1)),))
+    assert json.loads(answer[1]["body"])["detail"] == "At most 262144 bytes."
 
 
 async def test_the_application_is_told_who_asks() -> None:
@@ -342,6 +394,12 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
         ("POST", "/readyz", HOST, (logging.INFO, "POST /readyz 200 ms")),
         ("GET", "/callback", HOST, (logging.INFO, "GET /callback 200 ms")),
         ("GET", "/readyz", (b"host", b"evil"), (logging.DEBUG, "GET /readyz 421 ms")),
+        ("GET", "/token", (b"host", b"evil"), (logging.DEBUG, "GET /token 421 ms")),
+        *(
+            (method, "/token", HOST, (logging.INFO, f"{method} /token 200 ms"))
+            for method in ("HEAD", "OPTIONS", "PATCH", "POST", "PUT", "DELETE")
+        ),
+        ("SECRET", "/token", HOST, (logging.INFO, "- /token 200 ms")),
     ],
 )
 async def test_a_request_is_one_line(
@@ -364,19 +422,81 @@ async def test_a_request_that_fails_is_written_down_too(caplog: pytest.LogCaptur
     assert lines(caplog) == [(logging.INFO, "GET /token 0 ms")]
 
 
-async def test_the_time_is_in_milliseconds(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="service.access")
+@pytest.mark.parametrize(
+    ("path", "status", "level"),
+    [
+        ("/callback", 399, logging.INFO),
+        ("/callback", 400, logging.DEBUG),
+        ("/callback", 499, logging.DEBUG),
+        ("/callback", 500, logging.INFO),
+        ("/readyz", 503, logging.INFO),
+        ("/token", 409, logging.INFO),
+    ],
+)
+async def test_what_anybody_can_cause_fills_no_log(
+    path: str, status: int, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="service.access")
+    await asked(App(status=status), path=path)
+    assert [one.levelno for one in caplog.records] == [level]
 
-    class Slow(App):
+
+async def test_the_time_is_in_milliseconds(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level("INFO", logger="service.access")
+    clock = iter([5.0, 7.0])
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "perf_counter", lambda: next(clock))
+        await asked(App())
+    assert caplog.messages == ["GET /token 200 2000.0ms"]
+
+
+async def test_a_request_has_a_name_of_its_own_in_every_line() -> None:
+    seen: list[str | None] = []
+
+    class Logging(App):
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            until = time.perf_counter() + 0.02
-            while time.perf_counter() < until:
-                pass
+            seen.append(request_id.get())
             await super().__call__(scope, receive, send)
 
-    before = time.perf_counter()
-    await asked(Slow())
-    most = (time.perf_counter() - before) * 1000
-    found = re.search(r"([\d.]+)ms$", caplog.records[-1].getMessage())
-    assert found
-    assert 19.9 <= float(found[1]) <= most + 0.1
+    for _ in range(2):
+        await asyncio.create_task(asked(Logging()))
+    first, second = seen
+    assert first is not None
+    assert second is not None
+    assert first != second
+    assert re.fullmatch("[0-9a-f]{8}", first)
+
+
+# what is counted
+
+
+KEYED = (HOST, (b"authorization", b"Bearer good"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "peer", "count"),
+    [
+        ((HOST,), "/token", Peer(OWN), ("GET /token", 200, "owner")),
+        (KEYED, "/token", Peer(1001), ("GET /token", 200, "key")),
+        ((HOST,), "/healthz", Peer(1001), ("GET /healthz", 200, "anybody")),
+        ((HOST,), "/token", Peer(1001), ("GET /token", 403, "refused")),
+        ((HOST,), "/secret", Peer(OWN), ("GET -", 404, "owner")),
+    ],
+)
+async def test_every_request_is_counted_once(
+    headers: Headers, path: str, peer: Peer, count: tuple[str, int, str]
+) -> None:
+    counted: list[tuple[str, int, str]] = []
+    await asked(App(), headers, path=path, peer=peer, counted=counted)
+    assert counted == [count]
+
+
+async def test_what_memory_answers_is_counted_too_and_nobody_unknown_gets_it() -> None:
+    async def warm(*_asked: object) -> bool:
+        return True
+
+    counted: list[tuple[str, int, str]] = []
+    for headers, path in (((HOST,), "/token"), (KEYED, "/token"), ((HOST,), "/healthz")):
+        await asked(App(status=204), headers, path=path, warm=warm, counted=counted)
+    expected = [("GET /token", 200, "owner"), ("GET /token", 200, "key"), ("GET /healthz", 204, "anybody")]
+    assert counted == expected

@@ -181,6 +181,8 @@ async def test_logged_out_and_key_accounts_are_listed(tmp_path: Path) -> None:
         ]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "limit=", "after=" + "a" * 64, "offset=1"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "limit=x", "limit=", "after=" + "a" * 64, "after=%00", "after=A", "offset=1"]
+)
 async def test_bad_pages_are_refused(h: House, query: str) -> None:
     problem(await h.client.get(f"/accounts?{query}"), 422, "invalid_request")
