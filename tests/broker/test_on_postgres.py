@@ -13,6 +13,8 @@ from service.domain.errors import StoreUnavailable
 from tests.kit import House, house
 from tests.kit.postgres import Server
 
+pytestmark = pytest.mark.long
+
 EXPIRED = 3601.0
 CODES = ["40001", "40P01", "55P03", "25006", "53100"]  # serialization, deadlock, lock timeout, read only, disk full
 

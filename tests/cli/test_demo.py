@@ -177,6 +177,7 @@ def test_taken_callback_ports_do_not_hinder(scratch: Path) -> None:
             assert running.stop(signal.SIGHUP) == DONE
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after", [0.0, 1.0])
 def test_end_before_it_is_ready(scratch: Path, after: float) -> None:
     with started(scratch) as running:
@@ -222,6 +223,7 @@ def test_ctrl_c_that_reaches_the_service_first_is_no_failure(monkeypatch: pytest
     assert demo.run() == DONE
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quiet_signals")
 def test_failure_after_the_end_was_asked_for_is_none(scratch: Path) -> None:
     """The service ends while somebody logs in at it: only Ctrl-C did that."""
@@ -282,6 +284,7 @@ def test_port_is_1455_or_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
         assert demo.choose_port() != demo._PORT
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quiet_signals")
 def test_somebody_faster_at_the_port_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The first service finds its port taken; the second one, at another port, ends because somebody asked for it."""

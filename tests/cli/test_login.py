@@ -133,6 +133,7 @@ def test_service_that_stays_away(fake: FakeService, run: Run, monkeypatch: pytes
     assert run("login").code == UNREACHABLE
 
 
+@pytest.mark.long
 def test_service_that_does_not_hold_the_call_is_not_hammered(fake: FakeService, run: Run) -> None:
     pending = Reply(body={"id": "login-1", "state": "pending", "expires_in": 60})
     fake.replies["GET", "/login/login-1"] = [pending, pending]

@@ -19,6 +19,8 @@ from tests.connection.raw import descriptors, heard, opened, said
 from tests.kit.processes import Machine, Process
 from tests.kit.stranger import NOBODY, stranger
 
+pytestmark = pytest.mark.long
+
 ME = os.getuid()
 GET = b"GET /status HTTP/1.1\r\nTO_US\r\n\r\n"
 peers = st.sampled_from(

@@ -16,6 +16,8 @@ from tests.connection.served import LOOPS, answer, served, whole
 from tests.kit.processes import Process
 from tests.kit.stranger import stranger
 
+pytestmark = pytest.mark.long
+
 GET = b"GET / HTTP/1.1\r\nTO_US\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nTO_US\r\n"
 
@@ -205,7 +207,6 @@ def test_what_was_accepted_has_the_time_of_the_listener(loop: str) -> None:
 # the real thing
 
 
-@pytest.mark.long
 def test_three_hundred_of_each_kind_are_closed_while_others_are_answered(service: Process) -> None:
     kinds = [HALF[kind] for kind in ("nothing", "half a request line", "half the headers", "half a body")]
     service.client.get("/token")
@@ -247,7 +248,6 @@ def test_three_hundred_of_each_kind_are_closed_while_others_are_answered(service
     assert descriptors(service) == before
 
 
-@pytest.mark.long
 def test_an_idle_connection_and_a_long_answer_outlive_the_deadline(service: Process) -> None:
     healthz = b"GET /healthz HTTP/1.1\r\nTO_US\r\n\r\n"
     login = service.client.post("/login", json={"account": "waiting"}).json()["id"]

@@ -306,6 +306,7 @@ async def test_an_answer_that_drips_in_time_is_read(issuer: Open) -> None:
         assert await issuer().send(refresh(server.url())) == Answer(200, b"{}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("at_once", "expected"),
     [(b"", NoAnswer("timeout")), (b"HTTP/1.1 400 Bad\r\nContent-Length: 900\r\n\r\n", NoAnswer("timeout"))],

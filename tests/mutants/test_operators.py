@@ -68,6 +68,7 @@ def test_every_counted_module_and_its_tests_are_there() -> None:
     assert [test for one in TARGETS for test in one.tests if not (root / test.partition("::")[0]).is_file()] == []
 
 
+@pytest.mark.long
 def test_every_equivalent_mutant_is_one_of_the_mutants() -> None:
     """Quick, so that whoever changes the code sees at once that the table has to follow."""
     for target in TARGETS:

@@ -381,6 +381,7 @@ def timed(sockets: list[socket.socket]) -> Iterator[float]:
         yield time.perf_counter() - began
 
 
+@pytest.mark.long
 def test_it_is_right_and_not_slower_among_ten_thousand_sockets() -> None:
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 10_100:
         pytest.skip("no 10 000 sockets are to be had here")

@@ -49,6 +49,7 @@ def test_with_less_than_full_an_acknowledged_rotation_is_rolled_back(monkeypatch
     assert any(_is_broken(seed, RolledBack) for seed in TEETH)
 
 
+@pytest.mark.long
 def test_with_no_sync_at_all_the_database_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     _synchronous(monkeypatch, "OFF")
     assert any(_is_broken(seed, Damaged) for seed in TEETH)

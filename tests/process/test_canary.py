@@ -151,6 +151,7 @@ def test_a_whole_life_of_a_process(m: Machine) -> None:
     assert not [path for path in (*m.folder.rglob("core*"), *ROOT.glob("core*")) if path.is_file()]
 
 
+@pytest.mark.long
 def test_the_hunt_finds_what_is_there(m: Machine) -> None:
     service = m.service(m.issuer())
     assert hits({"planted-in-the-environment"}, places(m, service)) == []

@@ -96,7 +96,6 @@ def asked_by_nobody(url: str) -> str:
     return subprocess.run(command, **who, cwd="/", capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.long
 def test_a_passed_unix_socket_is_served_and_left_to_who_made_it(m: Machine, issuer: Process) -> None:
     path = m.folder / "passed.sock"
     with socket.socket(socket.AF_UNIX) as listener:
@@ -113,7 +112,6 @@ def test_a_passed_unix_socket_is_served_and_left_to_who_made_it(m: Machine, issu
         assert path.is_socket()
 
 
-@pytest.mark.long
 def test_what_is_passed_beyond_loopback_needs_a_client_key(m: Machine, issuer: Process) -> None:
     with machine(m.folder / "bare") as bare, socket.create_server(("0.0.0.0", 0)) as everywhere:
         bare.folder.mkdir()
@@ -126,7 +124,6 @@ def test_what_is_passed_beyond_loopback_needs_a_client_key(m: Machine, issuer: P
         assert urlsplit(service.url).port == everywhere.getsockname()[1]
 
 
-@pytest.mark.long
 def test_a_socket_that_cannot_be_served_keeps_it_from_starting(m: Machine, issuer: Process) -> None:
     with (
         socket.socket(V4, socket.SOCK_DGRAM) as datagrams,
@@ -140,6 +137,8 @@ def test_a_socket_that_cannot_be_served_keeps_it_from_starting(m: Machine, issue
 LOOK = """
 import json, os
 from service.systemd import Manager, NotUsable, passed_sockets
+
+pytestmark = pytest.mark.long
 Manager()
 try:
     found = [[each.family, each.fileno(), each.get_inheritable()] for each in passed_sockets()]
@@ -226,7 +225,6 @@ def test_the_manager_hears_when_it_serves_and_when_it_ends(
         manager.recv(4096)
 
 
-@pytest.mark.long
 def test_nothing_is_heard_of_one_that_does_not_serve(
     m: Machine, issuer: Process, hears: tuple[str, socket.socket]
 ) -> None:
@@ -238,7 +236,6 @@ def test_nothing_is_heard_of_one_that_does_not_serve(
         manager.recv(4096)
 
 
-@pytest.mark.long
 def test_a_manager_that_is_not_there_costs_a_line_in_the_log(m: Machine, issuer: Process) -> None:
     service = m.service(issuer, under=["env", f"NOTIFY_SOCKET={m.folder / 'nowhere'}"])
     assert service.said(r"the service manager does not hear us \((.+)\)") == "No such file or directory"

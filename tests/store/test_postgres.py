@@ -23,6 +23,8 @@ from tests.kit.postgres import Server
 
 from .samples import attempt, credential, open_store, query
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def address(postgres: Server) -> str:

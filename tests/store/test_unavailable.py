@@ -325,6 +325,7 @@ def test_a_secret_would_be_found_in_an_error() -> None:
     assert secrets_in(everything_told(leaky.value)) == ["access token"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("work", WORK.values(), ids=list(WORK))
 async def test_the_error_of_a_busy_database_holds_no_secret(
@@ -382,6 +383,7 @@ async def test_any_number_who_ask_at_once_keep_one_thread_busy(path: Path) -> No
     await store.close()
 
 
+@pytest.mark.long
 async def test_and_who_asks_again_and_again_has_to_wait(path: Path) -> None:
     store = open_store(f"sqlite:{path}")
     began = time.monotonic()

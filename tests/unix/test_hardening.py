@@ -80,6 +80,7 @@ def seen(as_a_user: list[str], pid: int) -> list[str]:
     return looked.stdout.split()
 
 
+@pytest.mark.long
 def test_another_process_of_the_same_user_cannot_look_into_it(service: Process, as_a_user: list[str]) -> None:
     with subprocess.Popen(
         [*as_a_user, sys.executable, "-c", _WAIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE

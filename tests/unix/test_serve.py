@@ -15,6 +15,8 @@ import pytest
 
 from tests.kit.processes import ROOT, Machine, Process, machine
 
+pytestmark = pytest.mark.long
+
 OPEN_UMASK = ("sh", "-c", 'umask 000; exec "$@"', "sh")
 
 
@@ -84,7 +86,6 @@ def test_commands_find_the_service_there(m: Machine, service: Process) -> None:
     assert token.stdout.strip() in command(path_of(m, "auth"), "headers").stdout
 
 
-@pytest.mark.long
 def test_a_second_service_leaves_it_alone(m: Machine, issuer: Process, service: Process) -> None:
     before = path_of(m, "auth").lstat().st_ino
     with pytest.raises(RuntimeError, match="ended with 1: ") as ended:
@@ -97,7 +98,6 @@ def test_a_second_service_leaves_it_alone(m: Machine, issuer: Process, service: 
         assert client.get("/healthz").status_code == 200
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("trap", ["link", "pipe"])
 def test_what_is_no_socket_keeps_it_from_starting(m: Machine, issuer: Process, service: Process, trap: str) -> None:
     """It is refused before anything is opened: a pipe is not waited for."""
@@ -116,7 +116,6 @@ def test_what_is_no_socket_keeps_it_from_starting(m: Machine, issuer: Process, s
 # how it ends
 
 
-@pytest.mark.long
 def test_who_waits_there_is_answered_when_it_ends(m: Machine, issuer: Process) -> None:
     ending = started(m, issuer, "ending")
     answers: list[httpx.Response] = []
@@ -139,7 +138,6 @@ def test_who_waits_there_is_answered_when_it_ends(m: Machine, issuer: Process) -
     assert not path_of(m, "ending").exists()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_no_file_is_left_whatever_ends_it_in_good_order(m: Machine, issuer: Process, number: signal.Signals) -> None:
     ending = started(m, issuer, "ending")
@@ -148,7 +146,6 @@ def test_no_file_is_left_whatever_ends_it_in_good_order(m: Machine, issuer: Proc
     assert not path_of(m, "ending").exists()
 
 
-@pytest.mark.long
 def test_no_file_is_left_when_it_cannot_start(m: Machine, issuer: Process) -> None:
     with pytest.raises(RuntimeError, match="not started: PIXIR_AUTH_DATABASE_URL"):
         m.service(issuer, unix_socket=path_of(m, "vain"), database_url="mysql://db/x")
@@ -170,7 +167,6 @@ def test_what_a_killed_one_leaves_is_replaced(m: Machine, issuer: Process) -> No
     )
 
 
-@pytest.mark.long
 def test_a_file_that_is_not_ours_any_more_stays(m: Machine, issuer: Process) -> None:
     ending = started(m, issuer, "replaced")
     path_of(m, "replaced").unlink()
@@ -183,7 +179,6 @@ def test_a_file_that_is_not_ours_any_more_stays(m: Machine, issuer: Process) -> 
 # what a stranger could have foreseen
 
 
-@pytest.mark.long
 @pytest.mark.strace
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into the service while it runs")
 def test_a_whole_life_touches_no_foreseeable_name_among_the_temporary_files(

@@ -33,6 +33,7 @@ QUERIES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("method", "path"), ALL)
 async def test_query_parameters_are_not_echoed(h: House, said: io.StringIO, method: str, path: str) -> None:
     for name in QUERIES:
@@ -73,6 +74,7 @@ HEADERS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("method", "path"), ALL)
 async def test_headers_are_not_echoed(h: House, said: io.StringIO, method: str, path: str) -> None:
     for name in HEADERS:
