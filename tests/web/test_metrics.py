@@ -232,17 +232,3 @@ async def test_every_alert_is_about_metrics_and_words_that_there_are(tmp_path: P
     for name, matchers in asked:
         wanted = set(re.findall(r'(\w+)="(\w+)"', matchers))
         assert any(told == name and wanted <= labels for told, labels in series), (name, matchers)
-
-
-async def test_the_alerts_are_rules_of_prometheus() -> None:
-    """Each has what it needs, at the same depth; PyYAML is no dependency of the tests."""
-    lines = [line.split(" #")[0].rstrip() for line in (ROOT / "deploy" / "alerts.yaml").read_text().splitlines()]
-    assert "\t" not in "".join(lines)
-    head, *rules = "\n".join(line for line in lines if line and not line.startswith("#")).split("\n      - alert: ")
-    assert head == "groups:\n  - name: pixir-auth\n    rules:"
-    assert len(rules) >= 5
-    for rule in rules:
-        name, *rest = rule.split("\n")
-        assert re.fullmatch(r"PixirAuth[A-Za-z]+", name)
-        shape = r"expr: [^\n]+( for: \d+m)? labels: \{severity: (page|ticket)\} annotations:   summary: \"[^\"\n]+\""
-        assert re.fullmatch(shape, " ".join(line.removeprefix("        ") for line in rest)), rule
