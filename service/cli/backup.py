@@ -99,17 +99,15 @@ def _downloaded(service: Service, take: Callable[[bytes], None]) -> Body:
 
 @dataclass
 class _Tally:
-    """What became of what was sent. `accounts`: names by outcome."""
+    """What became of what was sent: names by outcome."""
 
     accounts: dict[str, list[str]] = field(default_factory=dict)
-    keys: Counter[str] = field(default_factory=Counter)
+    keys: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, kind: str, name: str, outcome: str) -> None:
+    def add(self, kind: str, row: Body, outcome: str) -> None:
         """One row."""
-        if kind == "credential":
-            self.accounts.setdefault(outcome, []).append(name)
-        else:
-            self.keys[outcome] += 1
+        names, name = (self.accounts, "account") if kind == "credential" else (self.keys, "name")
+        names.setdefault(outcome, []).append(str(row.get(name)))
 
 
 def restore(service: Service, source: str, *, replace: bool, keys: bool, unspent: Collection[str], every: bool) -> int:
@@ -119,7 +117,7 @@ def restore(service: Service, source: str, *, replace: bool, keys: bool, unspent
         tally = _sent(service, file, head, replace=replace, keys=keys)
     say(*_told(tally))
     confirmed = confirm(service, tally.accounts.get("restored", ()) if every else unspent)
-    is_whole = not any(tally.accounts.get(each) for each in ("held", "damaged")) and not tally.keys["damaged"]
+    is_whole = not any(tally.accounts.get(each) for each in ("held", "damaged")) and not tally.keys.get("damaged")
     return confirmed if is_whole else FAILED
 
 
@@ -150,7 +148,7 @@ def _sent(service: Service, file: IO[bytes], head: Body, *, replace: bool, keys:
         for kind, name in _LISTS.items():
             ours = [row for row in rows if row["kind"] == kind]
             for row, outcome in zip(ours, answer.get(name) or (), strict=False):
-                tally.add(kind, str(row["row"].get("account")), str(outcome))
+                tally.add(kind, row["row"], str(outcome))
     return tally
 
 
@@ -230,11 +228,13 @@ def _opened(source: str) -> Iterator[IO[bytes]]:
 
 
 def _told(tally: _Tally) -> list[str]:
-    lines = [f"{_SAID[outcome].format(len(names))}: {_few(names)}" for outcome, names in tally.accounts.items()]
-    lines += [f"client keys {outcome}: {count}" for outcome, count in tally.keys.items()]
+    lines = [f"{_SAID.get(outcome, '{} ' + outcome).format(len(names))}: {_few(names)}" for outcome, names in tally.accounts.items()]
+    lines += [f"{len(names)} client keys {outcome}: {_few(names)}" for outcome, names in tally.keys.items()]
+    if tally.keys.get("restored"):
+        lines.append("They are good again, also one that was revoked since the backup: pixir-auth keys revoke NAME.")
     if tally.accounts.get("restored"):
         lines.append(
-            "They are served while their tokens are valid, and refreshed only when you confirm that nobody has"
+            "Accounts are served while their tokens are valid, and refreshed only when you confirm that nobody has"
         )
         lines.append("since the backup: pixir-auth restore --confirm-unspent NAME. Else log in anew.")
     return lines or ["Nothing is in that backup."]
@@ -242,7 +242,8 @@ def _told(tally: _Tally) -> list[str]:
 
 _SAID: Final = {
     "restored": "{} restored, not to be refreshed yet",
-    "spent": "{} restored, but refreshed since the backup: log in anew",
+    "spent": "{} restored, but refreshed since the backup, or sent twice: log in anew",
+    "ended": "{} restored as they were, logged out or dead",
     "here": "{} left as they are here",
     "held": "{} not restored, for another account here holds that login",
     "damaged": "{} not restored, for they were changed, or their key is missing",

@@ -9,10 +9,11 @@ FORMAT: Final = 1
 
 Value = str | int | float | bool | None
 
-Outcome = Literal["restored", "spent", "here", "held", "damaged"]
+Outcome = Literal["restored", "spent", "ended", "here", "held", "damaged"]
 """What became of a row.
 
-restored: it is here, and not refreshed until confirmed. spent: it is here, but was refreshed after the backup: never.
+restored: it is here, and not refreshed until confirmed (a client key: it is good again). spent: it is here, but was
+refreshed after the backup, or may have been sent twice by then: never. ended: it is here as it was, logged out or dead.
 here: something of that name is here already, and stays. held: another account holds that login. damaged: it was changed
 or moved, or its key is missing.
 """

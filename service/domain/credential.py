@@ -223,13 +223,16 @@ RESTORED = "restored_backup"
 def restored(credential: Credential, *, generation: int, is_spent: bool) -> Credential:
     """What a login of a backup is worth: its access token while that is valid, its refresh token not yet or never.
 
-    is_spent: it is known to have been refreshed since the backup.
+    is_spent: it is known to have been refreshed since the backup. A send that was under way or unknown when the backup
+    was made still counts (I1): what became of it, nobody who confirms can know.
     """
     kept = replace(credential, generation=generation, attempt=None, next_attempt_at=None)
     if kept.state not in ("active", "restored"):
         return kept
-    waits = replace(kept, state="restored", sends=0, uncertain_since=None, failures=0, last_error=RESTORED)
-    return replace(waits, state="dead", reason="outcome_unknown") if is_spent else waits
+    begun = credential.attempt.started_at if credential.attempt else None
+    since = credential.uncertain_since or begun
+    waits = replace(kept, state="restored", uncertain_since=since, failures=0, last_error=RESTORED)
+    return replace(waits, state="dead", reason="outcome_unknown") if is_spent or kept.sends > 1 else waits
 
 
 def confirmed(credential: Credential, *, login_id: str) -> Credential:

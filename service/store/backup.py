@@ -80,6 +80,7 @@ class Backups(Credentials):
                 with self._backend.snapshot() as connection:
                     for line in self._lines(connection):
                         file.write(json.dumps(line, default=str).encode() + b"\n")
+                file.flush()  # here, for whoever takes it has no answer to a full disk
             except BaseException:
                 file.close()
                 raise
@@ -143,7 +144,7 @@ class Backups(Credentials):
         new = restored(
             saved,
             generation=max(saved.generation, present.generation + 1) if present else saved.generation,
-            is_spent=self._is_spent(saved),
+            is_spent=self._is_spent(saved) or _had_come_further(present, saved),
         )
         columns = self._all(connection, new)
         is_ours = theirs == self._vault.fingerprints
@@ -155,7 +156,7 @@ class Backups(Credentials):
             return "held"
         change = update(_C).where(col(_C.account) == new.account) if present else insert(_C)
         connection.execute(change.values(columns))
-        return "spent" if _was_spent(new) else "restored"
+        return _outcome(new)
 
     def _is_spent(self, credential: Credential) -> bool:
         """Whether this login had come further here, once."""
@@ -186,10 +187,21 @@ def _stays(present: Credential, saved: Credential, *, replace: bool) -> Outcome 
     """
     is_same = present.login_id == saved.login_id
     if is_same and present.last_error == RESTORED:
-        return "spent" if present.state == "dead" else "restored"
+        return _outcome(present)
     if saved.state == "logged_out" or (is_same and present.state != "unreadable"):
         return "here"
     return None if replace or present.state == "logged_out" else "here"
+
+
+def _had_come_further(present: Credential | None, saved: Credential) -> bool:
+    """Whether a row that does not open, which is written over, is the same login at a later generation."""
+    return present is not None and present.login_id == saved.login_id and present.generation > saved.generation
+
+
+def _outcome(new: Credential) -> Outcome:
+    if new.state == "restored":
+        return "restored"
+    return "spent" if _was_spent(new) else "ended"
 
 
 def _was_spent(credential: Credential) -> bool:

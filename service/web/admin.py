@@ -3,12 +3,13 @@
 import asyncio
 import base64
 import os
+from collections import Counter
 from typing import IO, Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.types import Receive, Scope, Send
 
-from service.domain.backup import Batch
+from service.domain.backup import Batch, Outcome
 from service.domain.caller import ClientKey
 from service.web import answers
 from service.web.schemas import (
@@ -25,7 +26,7 @@ from service.web.schemas import (
     RestoreBody,
     StatusAnswer,
 )
-from service.web.services import noted, services_of
+from service.web.services import caller_of, noted, services_of
 
 router = APIRouter(tags=["admin"])
 
@@ -99,14 +100,19 @@ async def backup(request: Request) -> Response:
 @router.post("/restore")
 async def restore(request: Request, body: RestoreBody) -> RestoreAnswer:
     """Put rows of a backup back. Those logins are not refreshed until somebody confirms that nobody has since."""
+    services = services_of(request)
     batch = Batch(
         fingerprints=_bytes(body.fingerprints),
         credentials=[each.line for each in body.credentials],
         client_keys=[each.line for each in body.client_keys],
         replace=body.replace,
     )
-    with noted(request, "restore"):
-        credentials, client_keys = await services_of(request).store.restore(batch)
+    with noted(request, "restore") as words:
+        credentials, client_keys = await services.store.restore(batch)
+        words += [*_counted("accounts", credentials), *_counted("client keys", client_keys)]
+    for line, outcome in zip(batch.client_keys, client_keys, strict=True):
+        if outcome == "restored":  # proven by now: the name is one that we gave
+            services.trail.note("key_added", caller_of(request).name, detail=str(line.row["name"]))
     return RestoreAnswer(credentials=credentials, client_keys=client_keys)
 
 
@@ -141,6 +147,11 @@ class _Lines(Response):
             while piece := await asyncio.to_thread(file.read, _PIECE):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+
+
+def _counted(what: str, outcomes: list[Outcome]) -> list[str]:
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(Counter(outcomes).items()))
+    return [f"{what}: {counts}"] if counts else []
 
 
 def _bytes(text: str) -> bytes:

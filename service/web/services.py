@@ -84,13 +84,16 @@ async def seen_login(request: Request, login_id: str) -> Login:
 
 
 @contextmanager
-def noted(request: Request, deed: Deed, *, account: str | None = None, detail: str | None = None) -> Iterator[None]:
-    """What is done inside is in the audit trail, however it ends."""
+def noted(
+    request: Request, deed: Deed, *, account: str | None = None, detail: str | None = None
+) -> Iterator[list[str]]:
+    """What is done inside is in the audit trail, however it ends; words that it puts into the list too."""
     trail, who = services_of(request).trail, caller_of(request).name
+    words = [detail] if detail else []
     try:
-        yield
+        yield words
     except Exception as exc:
         code = exc.code if isinstance(exc, AuthError) else AuthError.code
         trail.note(deed, who, code, account=account, detail=detail)
         raise
-    trail.note(deed, who, account=account, detail=detail)
+    trail.note(deed, who, account=account, detail="; ".join(words) or None)

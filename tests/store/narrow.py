@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from service.domain.secret import Secret
+from service.store.rescue import Rescue
 from service.store.store import Store
 
-from .samples import attempt, credential, open_store
+from .samples import KEY, attempt, backend_of, credential, due, given, open_store
 
 BALLAST = 4096
 
@@ -86,6 +88,20 @@ async def full_at_the_end(folder: Path) -> dict[str, str]:
     return told
 
 
+async def full_for_a_backup(folder: Path) -> dict[str, str]:
+    """There is no room for the bytes of a backup, few as they are."""
+    mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder))
+    backend = backend_of(f"sqlite:{folder / 'data' / 'x.db'}")
+    store = Store(backend, lambda _is_new: given(KEY), due, rescue=Rescue(folder / "data"))
+    await store.install(credential())
+    ballast = fill(folder)
+    told = {"backup": await outcome(_backed_up(store))}
+    ballast.unlink()
+    told["backup with room"] = await outcome(_backed_up(store))
+    await store.close()
+    return told
+
+
 async def read_only(folder: Path) -> dict[str, str]:
     """The data folder is mounted read-only."""
     path = folder / "data" / "x.db"
@@ -108,12 +124,17 @@ async def _must(work: Awaitable[Any]) -> None:
     assert await work is not None
 
 
+async def _backed_up(store: Store) -> None:
+    with await store.backup() as file:
+        assert file.seek(0, os.SEEK_END) > 0
+
+
 async def _same(store: Store, stored: Any) -> None:
     assert await store.load("default") == stored
 
 
 SCENES: dict[str, Callable[[Path], Awaitable[dict[str, str]]]] = {
-    scene.__name__: scene for scene in (full, full_at_the_end, read_only)
+    scene.__name__: scene for scene in (full, full_at_the_end, full_for_a_backup, read_only)
 }
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from service.domain.backup import Batch, Line, Outcome
 from service.domain.caller import ClientKey
-from service.domain.credential import Credential, Tokens, claimed, refused, rotated
+from service.domain.credential import Credential, Tokens, claimed, left_uncertain, refused, rotated
 from service.domain.decide import LoginNeeded, Policy, Use, Wish, decide, refresh_state
 from service.domain.errors import InvalidCredential, InvalidRequest, LoginRequired, UnknownAccount
 from service.domain.secret import Secret
@@ -19,7 +20,7 @@ from service.store.generations import Generations
 from service.store.store import Store
 from tests.kit.postgres import Server
 
-from .samples import KEY, NOW, OTHER_KEY, another_login, attempt, backend_of, credential, due, given, query
+from .samples import KEY, NOW, OTHER_KEY, another_login, attempt, backend_of, credential, due, given, open_store, query
 from .test_scale import fill
 
 Opener = Callable[..., Store]
@@ -132,7 +133,34 @@ async def test_a_claim_that_was_under_way_is_not_restored(store: Store, there: O
     new = there()
     await restored(new, await backup_of(store))
     found = await loaded(new)
-    assert (found.attempt, found.state, found.sends) == (None, "restored", 0)
+    assert (found.attempt, found.state, found.sends) == (None, "restored", 1)
+
+
+async def test_a_send_that_was_under_way_still_counts_when_it_is_confirmed(store: Store, there: Opener) -> None:
+    """I1: at most one retry, ever. Who confirms cannot know what became of a send during the backup."""
+    await store.install(credential())
+    await store.claim(await loaded(store), attempt())
+    new = there()
+    await restored(new, await backup_of(store))
+    found = await new.confirm_unspent("default", "a new name")
+    assert (found.state, found.sends, found.uncertain_since) == ("active", 1, NOW)
+    assert decide(found, Wish(newer_than=2), NOW, Policy()) == Use("refresh_uncertain")
+    claim = await new.claim(found, attempt("the retry"))
+    assert claim
+    assert refused(claim, "refresh_token_reused").reason == "outcome_unknown"
+
+
+async def test_what_may_have_been_sent_twice_is_never_confirmed(store: Store, there: Opener) -> None:
+    await store.install(credential())
+    claim = await store.claim(await loaded(store), attempt("first"))
+    assert claim
+    unknown = left_uncertain(claim, "timeout", now=NOW, until=None)
+    assert await store.settle(claim, unknown)
+    assert await store.claim(unknown, attempt("second"))
+    new = there()
+    assert await restored(new, await backup_of(store)) == ["spent"]
+    with pytest.raises(LoginRequired):
+        await new.confirm_unspent("default", "a new name")
 
 
 async def test_confirmed_it_is_a_new_login_that_is_refreshed(store: Store, there: Opener) -> None:
@@ -222,8 +250,8 @@ async def test_an_older_copy_never_replaces_the_login_that_it_was_made_of(store:
     await store.install(credential())
     lines = await backup_of(store)
     now = await refreshed(store, by=by)
-    for replace in (False, True):
-        assert await restored(store, lines, replace=replace) == ["here"]
+    for is_asked in (False, True):
+        assert await restored(store, lines, replace=is_asked) == ["here"]
     assert await loaded(store) == now
 
 
@@ -253,7 +281,7 @@ async def test_what_had_ended_comes_back_ended(store: Store, there: Opener) -> N
     await store.install(credential("out"))
     await store.forget("out")
     new = there()
-    assert await restored(new, await backup_of(store)) == ["restored", "restored"]
+    assert await restored(new, await backup_of(store)) == ["ended", "ended"]
     dead, out = await loaded(new, "dead"), await loaded(new, "out")
     assert (dead.state, dead.reason) == ("dead", "refresh_token_revoked")
     assert (out.state, out.refresh_token, out.generation) == ("logged_out", None, 1)
@@ -269,6 +297,63 @@ async def test_two_accounts_do_not_hold_one_login(store: Store, there: Opener) -
     await refreshed(new, "other", by=2)
     assert await restored(new, lines) == ["held"]
     assert await new.load("default") is None
+
+
+async def test_what_does_not_open_here_but_had_come_further_is_spent(store: Store, there: Opener, address: str) -> None:
+    """There is no record, and the key is lost: the row itself tells how far the login had come."""
+    await store.install(credential())
+    lines = await backup_of(store)
+    await refreshed(store)
+    query(address, "UPDATE credential SET refresh_token_sealed = access_token_sealed")
+    assert (await loaded(store)).state == "unreadable"
+    assert await restored(store, lines) == ["here"]
+    assert await restored(store, lines, replace=True) == ["spent"]
+    with pytest.raises(LoginRequired):
+        await store.confirm_unspent("default", "a new name")
+
+
+# on a service that goes on
+
+
+async def test_of_two_who_confirm_at_once_one_does(store: Store, another: Opener, address: str) -> None:
+    for number in range(5):
+        await store.install(credential(f"a{number}"))
+    lines = await backup_of(store)
+    query(address, "DELETE FROM credential")
+    assert await restored(store, lines) == ["restored"] * 5
+    other = another()
+    for number in range(5):
+        asked = (each.confirm_unspent(f"a{number}", f"name {each is other}") for each in (store, other))
+        won, lost = sorted(await asyncio.gather(*asked, return_exceptions=True), key=lambda each: type(each).__name__)
+        assert isinstance(won, Credential)
+        assert isinstance(lost, InvalidRequest)
+        assert await loaded(store, f"a{number}") == won
+
+
+async def test_what_was_replaced_is_not_brought_back_by_a_refresh_that_was_under_way(
+    store: Store, there: Opener
+) -> None:
+    await store.install(credential())
+    lines = await backup_of(store)
+    new = there()
+    await new.install(another_login())
+    claim = await new.claim(await loaded(new), attempt())
+    assert claim
+    assert await restored(new, lines, replace=True) == ["restored"]
+    assert not await new.settle(claim, rotated(claim, fresh(2), sent_at=NOW, now=NOW, wait=0))
+    found = await loaded(new)
+    assert (found.state, found.login_id) == ("restored", credential().login_id)
+
+
+async def test_a_refresh_that_was_decided_on_before_the_restore_is_not_claimed(store: Store, there: Opener) -> None:
+    await store.install(credential())
+    lines = await backup_of(store)
+    new = there()
+    await new.install(another_login())
+    before = await loaded(new)
+    await restored(new, lines, replace=True)
+    assert await new.claim(before, attempt()) is None
+    assert await new.claim(await loaded(store), attempt()) is None, "nor by who knew that login elsewhere"
 
 
 # the keys
@@ -358,6 +443,28 @@ async def test_client_keys_come_back_only_as_they_were(store: Store, there: Open
     assert await new.client_keys() == await store.client_keys()
 
 
+async def test_a_revoked_client_key_is_good_again_when_keys_are_asked_for(store: Store) -> None:
+    """A backup is from before: docs/storage.md and the command say so."""
+    await store.add_client_key(client_key("one"))
+    lines = await backup_of(store)
+    await store.revoke_client_key("one")
+    assert await store.restore(batch_of([line for line in lines if line.get("kind") != "client_key"])) == ([], [])
+    assert await store.client_keys() == []
+    assert await store.restore(batch_of(lines)) == ([], ["restored"])
+    assert await store.client_keys() == [client_key("one")]
+
+
+async def test_a_client_key_is_neither_taken_over_nor_there_twice(store: Store, there: Opener) -> None:
+    await store.add_client_key(client_key("one"))
+    lines = await backup_of(store)
+    new = there()
+    for present in (replace(client_key("one"), digest="f" * 64), replace(client_key("one"), name="other")):
+        await new.add_client_key(present)
+        assert await new.restore(batch_of(lines)) == ([], ["here"])
+        assert await new.client_keys() == [present]
+        await new.revoke_client_key(present.name)
+
+
 async def test_a_credential_is_no_client_key(store: Store, there: Opener) -> None:
     await store.install(credential())
     lines = await backup_of(store)
@@ -391,3 +498,35 @@ async def test_it_is_of_one_state(store: Store, another: Opener, address: str) -
         assert rows[0]["generation"] - rows[-1]["generation"] in (0, 1)
     stop.set()
     assert await task > 1
+
+
+# elsewhere, and later
+
+
+async def restored_elsewhere(store: Store, other: Store) -> None:
+    await store.install(credential("a", expires_at=NOW + 1 / 3, lifetime=None))
+    await store.install(another_login(account="b"))
+    await store.add_client_key(client_key("one"))
+    assert await other.restore(batch_of(await backup_of(store))) == (["restored", "restored"], ["restored"])
+    for account in ("a", "b"):
+        before, after = await loaded(store, account), await loaded(other, account)
+        assert after == replace(before, state="restored", last_error="restored_backup")
+    assert await other.client_keys() == await store.client_keys()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("is_back", [False, True])
+async def test_it_opens_on_the_other_kind_of_database(postgres: Server, tmp_path: Path, is_back: bool) -> None:
+    stores = [open_store(f"sqlite:{tmp_path / 'data' / 'x.db'}"), open_store(postgres.empty())]
+    await restored_elsewhere(*(reversed(stores) if is_back else stores))
+    for each in stores:
+        await each.close()
+
+
+async def test_a_backup_of_the_first_version_opens(store: Store) -> None:
+    """Made by 0.1.0 with the key of the tests: whoever changes a column has to read what was written before."""
+    written = (Path(__file__).parent / "fixtures" / "backup_1.jsonl").read_bytes()
+    batch = batch_of([json.loads(line) for line in written.splitlines()])
+    assert await store.restore(batch) == (["restored", "ended"], ["restored"])
+    assert (await loaded(store)) == replace(credential(), state="restored", last_error="restored_backup")
+    assert await store.client_keys() == [client_key("one")]

@@ -161,6 +161,10 @@ def test_a_log_that_cannot_be_emptied_does_not_spoil_the_end(scenes: dict[str, d
     assert scenes["full_at_the_end"] == {"close": "done", "kept": "done"}
 
 
+def test_without_room_there_is_no_backup(scenes: dict[str, dict[str, str]]) -> None:
+    assert scenes["full_for_a_backup"] == {"backup": "StoreUnavailable", "backup with room": "done"}
+
+
 def test_a_read_only_folder_is_refused_and_kept(scenes: dict[str, dict[str, str]]) -> None:
     told = scenes["read_only"]
     assert told["used"] == "StoreUnavailable"
