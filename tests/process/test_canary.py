@@ -101,8 +101,8 @@ def refresh(service: Process, issuer: Process, account: str) -> set[str]:
     return tokens
 
 
-def commands(m: Machine, service: Process) -> set[str]:
-    """A client key made and used on the command line, a token printed, an argument that is a token."""
+def commands(m: Machine, service: Process, issuer: Process) -> set[str]:
+    """A client key made and used on the command line, an argument that is a token, backups and their way back."""
     own = {"XDG_CONFIG_HOME": str(m.folder / "config"), "PIXIR_AUTH_PUBLIC_URL": service.url}
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("PIXIR_AUTH_", "XDG_"))}
 
@@ -113,8 +113,15 @@ def commands(m: Machine, service: Process) -> set[str]:
     key = ran("keys", "add", "ci").stdout.strip()
     assert key
     told = ran("import", "sk-" + TYPED).stderr + ran("keys", "revoke", "ci").stderr + ran("audit").stderr
+    file = str(m.folder / "logins.backup")
+    for command in (("backup", file), ("backup", "-"), ("restore", file), ("restore", file, "--keys", "--replace")):
+        done = ran(*command)
+        assert done.returncode == 0, done.stderr
+        told += done.stdout + done.stderr
+    told += ran("restore", "--confirm-unspent", "work").stderr
     assert TYPED not in told
     assert key not in told
+    assert not hits(seen_by_the_issuer(issuer), {"what the commands say": told.encode()})
     return {key}
 
 
@@ -131,7 +138,7 @@ def test_a_whole_life_of_a_process(m: Machine) -> None:
         unix_socket=m.folder / "run" / "s",
     )
     m.install(service, issuer)
-    secrets = {FIRST, TYPED} | log_in(service) | commands(m, service)
+    secrets = {FIRST, TYPED} | log_in(service) | commands(m, service, issuer)
     ask_nonsense(service, FIRST)
     for account in ("default", "work"):
         secrets |= refresh(service, issuer, account)

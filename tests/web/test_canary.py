@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,27 @@ async def use_client_keys(hunt: Hunt) -> None:
     await hunt.ask("POST", "/rekey")
 
 
+async def back_up_and_restore(hunt: Hunt) -> None:
+    """What is given out is hunted too; what is sent back is refused in many ways, with secrets in it."""
+    typed = "Typed-into-a-backup-77AA01"
+    hunt.secrets.add(typed)
+    first, *lines = [json.loads(line) for line in (await hunt.ask("GET", "/backup")).text.splitlines()]
+    rows = [{"row": each["row"], "mac": each["mac"]} for each in lines if each.get("kind") == "credential"]
+    good = {"pixir_auth_backup": 1, "fingerprints": first["fingerprints"], "credentials": rows}
+    damaged = [{"row": {**each["row"], "email": typed}, "mac": each["mac"]} for each in rows]
+    for body in (
+        good,
+        {**good, "replace": True},
+        {**good, "credentials": damaged},
+        {**good, "fingerprints": base64.b64encode(typed.encode()).decode()},
+        {**good, typed: typed},
+        {**good, "credentials": [{"row": {typed: [typed]}, "mac": typed}]},
+    ):
+        await hunt.ask("POST", "/restore", json.dumps(body).encode())
+    for account in ("work", typed):
+        await hunt.ask("POST", f"/restore/confirm?account={account}")
+
+
 async def test_a_whole_life(hunt: Hunt) -> None:
     house = hunt.house
     await use_client_keys(hunt)
@@ -171,6 +193,7 @@ async def test_a_whole_life(hunt: Hunt) -> None:
     await fail_to_log_in(hunt, "other")
     for account in ("work", "home"):
         await refresh_in_all_ways(hunt, account)
+    await back_up_and_restore(hunt)
     assert len(hunt.secrets) > 40
     assert hunt.found(sealed(hunt.folder)) == []
     house.sandbox.fail_next(faults.drop(), path="/oauth/revoke")
