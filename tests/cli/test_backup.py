@@ -106,7 +106,9 @@ def test_what_is_restored_is_told_and_the_keys_stay_away(fake: FakeService, run:
 def test_keys_and_replacing_are_asked_for(fake: FakeService, run: Run, tmp_path: Path) -> None:
     file = written(tmp_path, lines(account("work"), CLIENT_KEY))
     fake.replies["POST", "/restore"] = outcomes("restored", keys=("restored",))
-    assert run("restore", file, "--keys", "--replace").code == 0
+    ran = run("restore", file, "--keys", "--replace")
+    assert ran.code == 0
+    assert "1 client keys restored: ci\nThey are good again, also one that was revoked" in ran.err
     (asked,) = fake.sent("POST", "/restore")
     assert asked.json["client_keys"] == [{"row": {"name": "ci"}, "mac": "1" * 64}]
     assert asked.json["replace"] is True
@@ -162,10 +164,13 @@ def test_the_key_that_is_missing_is_named(fake: FakeService, run: Run, tmp_path:
 
 
 def test_all_that_was_restored_is_confirmed_and_nothing_else(fake: FakeService, run: Run, tmp_path: Path) -> None:
-    fake.replies["POST", "/restore"] = outcomes("restored", "here", "spent")
+    fake.replies["POST", "/restore"] = outcomes("restored", "here", "spent", "ended", "of a later version")
     fake.replies["POST", "/restore/confirm"] = Reply(body=fake.accounts["default"])
-    file = written(tmp_path, lines(account("a"), account("b"), account("c")))
-    assert run("restore", file, "--confirm-all-unspent").code == 0
+    file = written(tmp_path, lines(*(account(name) for name in "abcde")))
+    ran = run("restore", file, "--confirm-all-unspent")
+    assert ran.code == 0
+    for told in ("1 restored as they were, logged out or dead: d", "1 of a later version: e"):
+        assert told in ran.err
     assert [each.query for each in fake.sent("POST", "/restore/confirm")] == [{"account": "a"}]
 
 
