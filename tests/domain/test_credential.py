@@ -14,6 +14,7 @@ from service.domain.credential import (
     Identity,
     Tokens,
     claimed,
+    confirmed,
     given_back,
     imported,
     is_other_account,
@@ -22,6 +23,7 @@ from service.domain.credential import (
     logged_out,
     put_off,
     refused,
+    restored,
     rotated,
 )
 from service.domain.errors import LoginReason
@@ -379,3 +381,26 @@ def test_a_generation_never_goes_back(before: Credential) -> None:
 @given(credentials())
 def test_every_outcome_ends_the_attempt(before: Credential) -> None:
     assert not [name for name, step in STEPS.items() if name != "claimed" and step(before).attempt is not None]
+
+
+# -- backup ------------------------------------------------------------------------------------------------------
+
+
+@examples
+@given(saved=credentials())
+def test_a_backup_forgets_no_send_and_revives_no_login(saved: Credential) -> None:
+    """I1: what was sent before the backup counts after it. I9: nothing is refreshed before somebody confirms."""
+    after = restored(saved, generation=7, is_spent=False)
+    assert (after.generation, after.attempt, after.sends) == (7, None, saved.sends)
+    if saved.state == "active":
+        assert after.state == ("dead" if saved.sends > 1 else "restored")
+        assert (after.uncertain_since is not None) == (saved.sends > 0)
+    else:
+        assert after.state == saved.state
+    assert restored(saved, generation=7, is_spent=True).state not in ("active", "restored")
+
+
+def test_confirmed_it_is_as_it_was_under_another_name() -> None:
+    saved = credential()
+    after = confirmed(restored(saved, generation=7, is_spent=False), login_id="login-2")
+    assert changes(saved, after) == {"login_id": "login-2", "generation": 8}

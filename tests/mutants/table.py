@@ -12,6 +12,7 @@ CREDENTIAL: Final = "domain/credential.py"
 DECIDE: Final = "domain/decide.py"
 BACKOFF: Final = "domain/backoff.py"
 STORE: Final = "store/credentials.py"
+BACKUP: Final = "store/backup.py"
 SQLITE: Final = "store/sqlite.py"
 OWNER: Final = "store/owner.py"
 VAULT: Final = "store/vault.py"
@@ -487,6 +488,34 @@ APART: Final = (
         "if now is None or now.login_id != found.login_id or now.generation >= highest:",
         "if now is None:",
         killer="broker/test_apart.py::test_a_row_that_moves_on_while_it_is_judged_is_not_taken_for_an_old_one",
+    ),
+    mutant(
+        "I9: what comes out of a backup is refreshed",
+        CREDENTIAL,
+        'waits = replace(kept, state="restored",',
+        'waits = replace(kept, state="active",',
+        killer="store/test_backup.py::test_a_restored_login_is_served_and_never_refreshed[sqlite]",
+    ),
+    mutant(
+        "I9: what is known to be spent is confirmed",
+        BACKUP,
+        'if _was_spent(present) or (present.state in ("active", "restored") and self._is_spent(present)):',
+        "if _was_spent(present):",
+        killer="store/test_backup.py::test_the_record_speaks_up_when_it_is_confirmed_too[sqlite]",
+    ),
+    mutant(
+        "I1: a backup forgets what was sent",
+        CREDENTIAL,
+        'state="restored", uncertain_since=since,',
+        'state="restored", sends=0, uncertain_since=None,',
+        killer="store/test_backup.py::test_a_send_that_was_under_way_still_counts_when_it_is_confirmed[sqlite]",
+    ),
+    mutant(
+        "a client key that somebody has widened comes out of a backup",
+        BACKUP,
+        "hmac.compare_digest(_mac(theirs, kind, line.row), line.mac) and ",
+        "",
+        killer="store/test_backup.py::test_client_keys_come_back_only_as_they_were[sqlite]",
     ),
     mutant(
         "I8: an owner elsewhere is taken for dead",
