@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import secrets
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -14,8 +15,9 @@ from service.cli.backup import back_up
 from service.cli.client import Service
 from service.domain.backup import Batch, Line
 from service.domain.credential import Credential
+from tests.kit.postgres import Server
 from tests.kit.processes import Machine, Process, machine
-from tests.store.samples import open_store
+from tests.store.samples import open_store, query
 
 from .test_backup import state
 from .test_many_processes import _ask, _clients
@@ -26,8 +28,35 @@ BACKUPS = 12
 ACCOUNTS = ("default", "work")
 
 
-async def storm(services: list[Process], account: str, over: asyncio.Event) -> int:
-    """Everybody rejects every token at once; how many generations there were."""
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where the data of the services is kept."""
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path / 'data' / 'pixir-auth.db'}"
+    found: Server = request.getfixturevalue("postgres")
+    return found.empty()
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """The encryption key of all of them."""
+    path = tmp_path / "key"
+    path.touch(mode=0o600)
+    path.write_bytes(base64.b64encode(secrets.token_bytes(32)))
+    return path
+
+
+def started(m: Machine, issuer: Process, address: str, key: Path) -> list[Process]:
+    """Services on one database; on PostgreSQL each with a folder of its own."""
+    given = {"refresh_floor": 0, "encryption_key_file": key}
+    if address.startswith("sqlite:"):
+        return [m.service(issuer, **given) for _ in range(3)]
+    folders = [m.folder / f"machine-{number}" for number in range(3)]
+    return [m.service(issuer, database_url=address, data_dir=folder, **given) for folder in folders]
+
+
+async def storm(services: list[Process], account: str, over: asyncio.Event) -> None:
+    """Everybody rejects every token at once."""
     clients = _clients(services)
     newest = 1
     while not over.is_set():
@@ -35,16 +64,14 @@ async def storm(services: list[Process], account: str, over: asyncio.Event) -> i
         newest = max(answer["generation"] for answer in answers)
     for client in clients:
         await client.aclose()
-    return newest
 
 
-async def brought_back(m: Machine, file: Path) -> list[Credential]:
+async def brought_back(file: Path, key: Path) -> list[Credential]:
     """What is in a backup, by way of an empty store that has its key."""
     head, *rows, end = map(json.loads, file.read_bytes().splitlines())
     assert end["end"] == {"credentials": len(rows), "client_keys": 0, "keys": [head["key"]]}
-    key = base64.b64decode((m.folder / "config" / "pixir-auth" / "encryption.key").read_bytes())
     database = file.with_suffix(".db")
-    store = open_store(f"sqlite:{database}", key)
+    store = open_store(f"sqlite:{database}", base64.b64decode(key.read_bytes()))
     batch = Batch(base64.b64decode(head["fingerprints"]), [Line(each["row"], each["mac"]) for each in rows])
     assert await store.restore(batch) == (["restored"] * len(rows), [])
     found = await store.accounts("", 10)
@@ -64,10 +91,12 @@ def is_pair(credential: Credential) -> bool:
     return claims["session_id"] == login and claims["sandbox_generation"] == int(number) == credential.generation
 
 
-async def test_every_backup_holds_pairs_that_the_issuer_gave_and_no_refresh_is_disturbed(tmp_path: Path) -> None:
+async def test_every_backup_holds_pairs_that_the_issuer_gave_and_no_refresh_is_disturbed(
+    tmp_path: Path, address: str, key: Path
+) -> None:
     with machine(tmp_path) as m:
         issuer = m.issuer(access_lifetime=3)
-        services = [m.service(issuer, refresh_floor=0) for _ in range(3)]
+        services = started(m, issuer, address, key)
         for account in ACCOUNTS:
             m.install(services[0], issuer, account, subject=account)
         over = asyncio.Event()
@@ -76,8 +105,11 @@ async def test_every_backup_holds_pairs_that_the_issuer_gave_and_no_refresh_is_d
         for number, file in enumerate(files):
             assert await asyncio.to_thread(back_up, Service(services[number % 3].url), str(file)) == 0
         over.set()
-        newest = await asyncio.gather(*storms)
+        await asyncio.gather(*storms)
+        for service in services:
+            service.close()
 
+        newest = [number for (number,) in query(address, "SELECT generation FROM credential ORDER BY account")]
         after = state(issuer)
         assert (after["refresh_count"], after["reuse_count"]) == (sum(newest) - len(newest), 0)
         assert [family["generation"] for family in after["families"]] == newest
@@ -85,7 +117,7 @@ async def test_every_backup_holds_pairs_that_the_issuer_gave_and_no_refresh_is_d
         requests = issuer.client.get("/_sandbox/requests").json()
         given = {each["form"].get("refresh_token") for each in requests}
         given |= {family["refresh_token"] for family in after["families"]}
-        seen = [await brought_back(m, file) for file in files]
+        seen = [await brought_back(file, key) for file in files]
         for found in seen:
             assert [each.account for each in found] == sorted(ACCOUNTS)
             assert all(is_pair(each) for each in found), "a torn pair"
