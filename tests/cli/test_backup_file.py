@@ -21,8 +21,9 @@ def started(*under: str, stdout: int | None = None, arguments: tuple[str, ...]) 
 def test_nobody_else_reads_it_whatever_the_umask(fake: FakeService, run: Run, tmp_path: Path) -> None:
     serve(fake, text(lines()))
     before = os.umask(0)
-    assert run("backup", str(tmp_path / "a.backup")).code == 0
+    ran = run("backup", str(tmp_path / "a.backup"))
     os.umask(before)
+    assert ran.code == 0
     assert (tmp_path / "a.backup").stat().st_mode & 0o777 == 0o600
 
 
