@@ -228,7 +228,7 @@ def _opened(source: str) -> Iterator[IO[bytes]]:
 
 
 def _told(tally: _Tally) -> list[str]:
-    lines = [f"{_SAID.get(outcome, '{} ' + outcome).format(len(names))}: {_few(names)}" for outcome, names in tally.accounts.items()]
+    lines = [f"{len(names)} {_SAID.get(outcome, outcome)}: {_few(names)}" for outcome, names in tally.accounts.items()]
     lines += [f"{len(names)} client keys {outcome}: {_few(names)}" for outcome, names in tally.keys.items()]
     if tally.keys.get("restored"):
         lines.append("They are good again, also one that was revoked since the backup: pixir-auth keys revoke NAME.")
@@ -241,12 +241,12 @@ def _told(tally: _Tally) -> list[str]:
 
 
 _SAID: Final = {
-    "restored": "{} restored, not to be refreshed yet",
-    "spent": "{} restored, but refreshed since the backup, or sent twice: log in anew",
-    "ended": "{} restored as they were, logged out or dead",
-    "here": "{} left as they are here",
-    "held": "{} not restored, for another account here holds that login",
-    "damaged": "{} not restored, for they were changed, or their key is missing",
+    "restored": "restored, not to be refreshed yet",
+    "spent": "restored, but refreshed since the backup, or sent twice: log in anew",
+    "ended": "restored as they were, logged out or dead",
+    "here": "left as they are here",
+    "held": "not restored, for another account here holds that login",
+    "damaged": "not restored, for they were changed, or their key is missing",
 }
 
 
