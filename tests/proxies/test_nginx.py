@@ -4,10 +4,12 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +19,7 @@ import pytest
 
 from service.domain.caller import digest_of
 from service.domain.secret import Secret
+from tests.issuer.certificates import Authority
 from tests.kit.processes import ROOT, Machine, Process, machine
 
 pytestmark = [pytest.mark.long, pytest.mark.nginx]
@@ -32,23 +35,27 @@ error_log error.log;
 events {{}}
 http {{
     access_log off;
-    client_body_buffer_size 1m;
+    client_body_buffer_size 4m;
     client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
+    upstream provider.test {{ server 127.0.0.1:{upstream}; }}
     include {site};
 }}
 """
+"""`provider.test`: a name for certificates, which nginx need not look up."""
 
 
 class Upstream(ThreadingHTTPServer):
-    """What stands behind the proxy: keeps the headers of every request."""
+    """What stands behind the proxy: keeps the headers and the path of every request."""
 
     def __init__(self) -> None:
+        self.paths: list[str] = []
         self.seen: list[list[tuple[str, str]]] = []
         upstream = self
 
         class Echo(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                upstream.paths.append(self.path)
                 upstream.seen.append([(name.lower(), value) for name, value in self.headers.items()])
                 self.send_response(204)
                 self.end_headers()
@@ -57,6 +64,12 @@ class Upstream(ThreadingHTTPServer):
                 pass
 
         super().__init__(("127.0.0.1", 0), Echo)
+
+    def speaks_tls(self, context: ssl.SSLContext) -> None:
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A handshake that was broken off is no news."""
 
 
 @pytest.fixture
@@ -104,17 +117,23 @@ def free_port() -> int:
 
 
 @contextmanager
-def nginx(folder: Path, service: str, upstream: Upstream, key: str = KEY) -> Iterator[httpx.Client]:
-    """A client of nginx. It has gone into the background, and listens, when its command is over."""
+def nginx(
+    folder: Path, service: str, upstream: Upstream, key: str = KEY, *, provider: str = "", authority: Path | None = None
+) -> Iterator[httpx.Client]:
+    """A client of nginx. It has gone into the background, and listens, when its command is over.
+
+    provider: instead of the upstream's address. authority: the one certificate authority that it trusts.
+    """
     folder = folder / "nginx"
     folder.mkdir()
     port = free_port()
     secret = folder / "key.conf"
     secret.write_text(f'proxy_set_header Authorization "Bearer {key}";')
     site = (ROOT / "deploy" / "nginx.conf").read_text()
+    site = site.replace("listen 127.0.0.1:8080", f"listen 127.0.0.1:{port}")
     for told, meant in (
-        ("127.0.0.1:8080", f"127.0.0.1:{port}"),
-        ("127.0.0.1:9000", f"127.0.0.1:{upstream.server_port}"),
+        ("http://127.0.0.1:9000", provider or f"http://127.0.0.1:{upstream.server_port}"),
+        ("/etc/ssl/certs/ca-certificates.crt", str(authority or "/etc/ssl/certs/ca-certificates.crt")),
         ("127.0.0.1:1455", f"127.0.0.1:{urlsplit(service).port}"),
         ("localhost:1455", f"localhost:{urlsplit(service).port}"),
         ("/etc/nginx/pixir-auth-key.conf", str(secret)),
@@ -122,7 +141,7 @@ def nginx(folder: Path, service: str, upstream: Upstream, key: str = KEY) -> Ite
         assert site.count(told) == 1, told
         site = site.replace(told, meant)
     (folder / "site.conf").write_text(site)
-    (folder / "nginx.conf").write_text(MAIN.format(site=folder / "site.conf"))
+    (folder / "nginx.conf").write_text(MAIN.format(site=folder / "site.conf", upstream=upstream.server_port))
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program
     subprocess.run([program, "-p", f"{folder}/", "-c", "nginx.conf", "-e", "error.log"], check=True)
@@ -177,12 +196,56 @@ def test_an_account_without_an_id_lets_no_id_of_the_client_through(
     assert "somebody-else" not in str(seen)
 
 
-def test_what_a_browser_says_is_not_said_to_the_service(service: Process, upstream: Upstream, tmp_path: Path) -> None:
-    bearer = [("Authorization", f"Bearer {KEY}")]
-    assert service.client.get("/forward-auth", headers=[*bearer, *A_PAGE]).json()["code"] == "cross_site"
+@pytest.mark.parametrize("foreign", [*A_PAGE[:2], ("Origin", "null"), ("Sec-Fetch-Site", "same-site")])
+def test_no_page_of_somebody_else_uses_the_login(
+    service: Process, upstream: Upstream, tmp_path: Path, foreign: tuple[str, str]
+) -> None:
     with nginx(tmp_path, service.url, upstream) as client:
-        assert client.get("/", headers=A_PAGE).status_code == 204
-        assert client.post("/", headers=A_PAGE, content=b"x" * 500_000).status_code == 501  # our upstream knows GET
+        assert client.get("/", headers=[foreign]).status_code == 403
+        assert client.post("/", headers=[foreign], content=b"{}").status_code == 403
+        assert client.get("/", headers={"Sec-Fetch-Site": "none"}).status_code == 204  # an address that was typed
+    assert len(upstream.seen) == 1
+
+
+def test_a_page_that_has_its_name_point_here_is_not_answered(
+    service: Process, upstream: Upstream, tmp_path: Path
+) -> None:
+    with nginx(tmp_path, service.url, upstream) as client:
+        for name in ("evil.example", "evil.example:8080", "localhost.evil.example", "8.8.8.8", "[::ffff:127.0.0.1]"):
+            assert client.get("/", headers={"Host": name}).status_code == 421
+        assert upstream.seen == []
+        for name in ("localhost", "localhost:8080", "127.0.0.1:8080"):
+            assert client.get("/", headers={"Host": name}).status_code == 204
+
+
+def test_a_big_body_goes_on_and_not_to_the_service(service: Process, upstream: Upstream, tmp_path: Path) -> None:
+    with nginx(tmp_path, service.url, upstream) as client:
+        assert client.post("/", content=b"x" * 2_000_000).status_code == 501  # our upstream knows GET
+
+
+def test_the_path_goes_on_as_it_came_below_that_of_the_provider(
+    service: Process, upstream: Upstream, tmp_path: Path
+) -> None:
+    provider = f"http://127.0.0.1:{upstream.server_port}/backend-api/codex"
+    with nginx(tmp_path, service.url, upstream, provider=provider) as client:
+        assert client.get("/models?client_version=1%2F2").status_code == 204
+        for outside in ("/../models", "/%2e%2e/models", "/a/..%2f../models"):
+            raw = HTTPConnection(client.base_url.host, client.base_url.port or 0, timeout=20)  # httpx would tidy it up
+            raw.request("GET", outside)
+            with closing(raw), raw.getresponse() as answer:
+                assert answer.status == 400
+    assert upstream.paths == ["/backend-api/codex/models?client_version=1%2F2"]
+
+
+@pytest.mark.parametrize("certificate", ["good", "of an unknown authority", "of another name"])
+def test_the_login_goes_to_no_impostor(service: Process, upstream: Upstream, tmp_path: Path, certificate: str) -> None:
+    authority = Authority.new(tmp_path / "authority.pem")
+    other = Authority.new(tmp_path / "unknown.pem")
+    upstream.speaks_tls(authority.server("another.test" if certificate == "of another name" else "provider.test"))
+    trusted = other.file if certificate == "of an unknown authority" else authority.file
+    with nginx(tmp_path, service.url, upstream, provider="https://provider.test", authority=trusted) as client:
+        assert client.get("/").status_code == (204 if certificate == "good" else 502)
+    assert len(upstream.seen) == (certificate == "good")
 
 
 @pytest.mark.parametrize("way", ["logged out", "wrong key", "no service"])
