@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from tests.conftest import IN_CI
+
 from .engine import HARDENED, TAG, Service, build, docker
+from .project import COMMANDS, there_is
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +16,15 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Tag of the image of this tree."""
     build(tmp_path_factory.mktemp("base"))
     return TAG
+
+
+@pytest.fixture(scope="module", params=COMMANDS)
+def version(request: pytest.FixtureRequest) -> str:
+    """Of Docker Compose: each that is promised to work."""
+    asked: str = request.param
+    if not there_is(asked):
+        (pytest.fail if IN_CI else pytest.skip)(f"there is no Docker Compose {asked}")
+    return asked
 
 
 @pytest.fixture

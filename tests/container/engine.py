@@ -27,12 +27,14 @@ ENDED = "{{.State.Status}} {{.State.ExitCode}}"
 HARDENED = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
 
 
-def docker(*arguments: str, given: str | None = None, within: float = 60, check: bool = True) -> str:
+def docker(
+    *arguments: str, given: str | None = None, within: float = 60, check: bool = True, buildkit: bool = False
+) -> str:
     """Standard output of one docker command. Raises AssertionError with what it said when it fails."""
     done = subprocess.run(
         ["docker", *arguments],
         input=given or "",
-        env=os.environ | {"DOCKER_BUILDKIT": "0"},  # what builds without BuildKit builds with it too
+        env=os.environ | {"DOCKER_BUILDKIT": str(int(buildkit))},
         capture_output=True,
         text=True,
         timeout=within,
@@ -95,11 +97,21 @@ class Service:
             return status, text
 
 
-def build(folder: Path) -> None:
+def build(folder: Path, tag: str = TAG, *, buildkit: bool = False) -> None:
     """The image of this tree. Host network: pip in the build then reaches what pip on this machine reaches."""
-    base = build_image(folder)
-    told = ["--build-arg", f"VERSION={__version__}", "--build-arg", "REVISION=of-the-test"]
-    docker("build", "-t", TAG, "--network", "host", "--build-arg", f"BUILD_IMAGE={base}", *told, str(ROOT), within=900)
+    arguments = (f"BUILD_IMAGE={build_image(folder)}", f"VERSION={__version__}", "REVISION=of-the-test")
+    told = [word for argument in arguments for word in ("--build-arg", argument)]
+    docker("build", "-t", tag, "--network", "host", *told, str(ROOT), within=900, buildkit=buildkit)
+
+
+def stand_in(name: str, folder: Path) -> str:
+    """Tag of an image that stands in for one that cannot be pulled here. It stays, as the service's own does."""
+    tag = f"pixir-auth-{name}:test"
+    base = f"BUILD_IMAGE={build_image(folder)}"
+    docker(
+        "build", "-t", tag, "--network", "host", "--build-arg", base, str(ROOT / "tests/container" / name), within=300
+    )
+    return tag
 
 
 def build_image(folder: Path) -> str:

@@ -8,7 +8,6 @@ import subprocess
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 from urllib.error import HTTPError
@@ -16,14 +15,18 @@ from urllib.request import HTTPHandler, ProxyHandler, Request, build_opener
 
 from .engine import HARDENED, ROOT, TAG, Service, docker
 
-SANDBOX = ("-f", "compose.yaml", "-f", "deploy/compose.sandbox.yaml")
+COMMANDS = {"v2": ("docker", "compose"), "1.29": ("docker-compose",)}
+"""Docker Compose, by what is promised of it."""
 
 
-@cache
-def _command() -> list[str]:
-    """Docker Compose v2, or docker-compose 1.29 where that is what there is."""
-    plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
-    return ["docker", "compose"] if plugin else [shutil.which("docker-compose") or "docker-compose"]
+def there_is(version: str) -> bool:
+    """Whether this machine has it. A `docker-compose` that is v2 by another name is no 1.29."""
+    program, *arguments = COMMANDS[version]
+    if not shutil.which(program):
+        return False
+    asked = subprocess.run([program, *arguments, "version", "--short"], capture_output=True, text=True, check=False)
+    is_old = asked.stdout.lstrip("v").startswith("1.")
+    return asked.returncode == 0 and is_old == (version == "1.29")
 
 
 def _somewhere() -> str:
@@ -33,9 +36,10 @@ def _somewhere() -> str:
 
 @dataclass(frozen=True)
 class Project:
-    """One project; `files`: the options that name its files; `published_at`: what is localhost to its callers here."""
+    """One project; `options`: its files and profiles; `published_at`: what is localhost to its callers here."""
 
-    files: tuple[str, ...] = ("-f", "compose.yaml")
+    version: str
+    options: tuple[str, ...] = ("-f", "compose.yaml")
     environment: Mapping[str, str] = field(default_factory=dict)
     name: str = field(default_factory=lambda: f"pixirauthtest{uuid.uuid4().hex[:8]}")
     published_at: str = field(default_factory=_somewhere)
@@ -43,7 +47,7 @@ class Project:
     def compose(self, *arguments: str) -> str:
         """Standard output of one command. Raises AssertionError with what it said when it fails."""
         done = subprocess.run(
-            [*_command(), "-p", self.name, *self.files, *arguments],
+            [*COMMANDS[self.version], "-p", self.name, *self.options, *arguments],
             cwd=ROOT,
             env={**os.environ, "PIXIR_AUTH_IMAGE": TAG, "PIXIR_AUTH_PUBLISH_AT": self.published_at, **self.environment},
             stdin=subprocess.DEVNULL,
@@ -66,9 +70,10 @@ class Project:
         (container,) = self.containers(name)
         return Service(container)
 
-    def fetch(self, url: str, key: str | None = None) -> tuple[int, str]:
+    def fetch(self, url: str, key: str | None = None, **headers: str) -> tuple[int, str]:
         """Status and body of what this machine is answered at a URL of localhost, or wherever that leads."""
-        request = Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
+        told = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = Request(url, headers=told | ({"Authorization": f"Bearer {key}"} if key else {}))
         try:
             with build_opener(ProxyHandler({}), _Localhost(self.published_at)).open(request, timeout=20) as answer:
                 return answer.status, answer.read().decode()

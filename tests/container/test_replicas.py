@@ -6,21 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from .engine import LOGIN, ROOT, Service, build_image, docker
+from .engine import LOGIN, Service, stand_in
 from .project import Project
 
 pytestmark = pytest.mark.docker
 
-POSTGRES = "pixir-auth-postgres:test"
-
 
 @pytest.fixture
-def project(image: str, tmp_path: Path) -> Iterator[Project]:
+def project(image: str, version: str, tmp_path: Path) -> Iterator[Project]:
     """PostgreSQL and the replicas, from nothing."""
-    argument = f"BUILD_IMAGE={build_image(tmp_path)}"
-    folder = str(ROOT / "tests" / "container" / "postgres")
-    docker("build", "-t", POSTGRES, "--network", "host", "--build-arg", argument, folder, within=300)
-    running = Project(environment={"POSTGRES_IMAGE": POSTGRES}, files=("-f", "compose.yaml", "--profile", "replicas"))
+    environment = {"POSTGRES_IMAGE": stand_in("postgres", tmp_path)}
+    running = Project(version, options=("-f", "compose.yaml", "--profile", "replicas"), environment=environment)
     try:
         running.compose("up", "-d", "--no-build", "replicas")
         yield running

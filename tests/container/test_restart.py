@@ -11,9 +11,9 @@ pytestmark = pytest.mark.docker
 
 
 @pytest.fixture
-def project(image: str) -> Iterator[Project]:
+def project(image: str, version: str) -> Iterator[Project]:
     """Nothing of it is there yet."""
-    running = Project()
+    running = Project(version)
     yield running
     running.compose("down", "-v", "-t", "5")
 
