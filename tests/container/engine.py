@@ -104,6 +104,13 @@ def build(folder: Path, tag: str = TAG, *, buildkit: bool = False) -> None:
     docker("build", "-t", tag, "--network", "host", *told, str(ROOT), within=900, buildkit=buildkit)
 
 
+def has_buildkit() -> bool:
+    """Whether this docker command can build with it: since 23 it needs the plugin buildx."""
+    command = ["docker", "build", "--help"]
+    told = os.environ | {"DOCKER_BUILDKIT": "1"}
+    return subprocess.run(command, env=told, capture_output=True, timeout=60, check=False).returncode == 0
+
+
 def stand_in(name: str, folder: Path) -> str:
     """Tag of an image that stands in for one that cannot be pulled here. It stays, as the service's own does."""
     tag = f"pixir-auth-{name}:test"

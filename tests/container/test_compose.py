@@ -28,7 +28,7 @@ def project(image: str, version: str, tmp_path_factory: pytest.TempPathFactory) 
     """
     environment = {
         "NGINX_IMAGE": stand_in("nginx", tmp_path_factory.mktemp("nginx")),
-        "PIXIR_AUTH_PROXY_UPSTREAM": "http://pixir-auth:8124/backend-api/codex",
+        "PROXY_UPSTREAM": "http://pixir-auth:8124/backend-api/codex",
     }
     running = Project(version, OPTIONS, environment)
     try:

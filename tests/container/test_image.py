@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from service import __version__
+from tests.conftest import IN_CI
 
-from .engine import LOGIN, TAG, Service, docker, until
+from .engine import LOGIN, TAG, Service, build, docker, has_buildkit, until
 
 pytestmark = pytest.mark.docker
 
@@ -29,6 +30,15 @@ def test_image_declares_how_it_runs(image: str) -> None:
     assert (labels["title"], labels["licenses"]) == ("pixir-auth", "Apache-2.0")
     assert (labels["version"], labels["revision"]) == (__version__, "of-the-test")
     assert not [one for one in config["Env"] if "://" in one or "KEY=" in one or "PIP" in one]
+
+
+def test_builds_with_buildkit_too_and_starts(start: Start, tmp_path: Path) -> None:
+    if not has_buildkit():
+        (pytest.fail if IN_CI else pytest.skip)("the docker command has no BuildKit")
+    build(tmp_path, f"{TAG}-buildkit", buildkit=True)
+    service = start(image=f"{TAG}-buildkit")
+    service.wait_healthy()
+    assert service.execute("pixir-auth", "--version") == __version__
 
 
 def test_image_holds_no_build_tools(image: str) -> None:

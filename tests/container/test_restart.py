@@ -18,6 +18,7 @@ def project(image: str, version: str) -> Iterator[Project]:
     running.compose("down", "-v", "-t", "5")
 
 
+@pytest.mark.parametrize("version", ["v2"], indirect=True)  # it takes a minute, and it is the engine's doing
 def test_application_beside_the_service_follows_it_into_a_new_namespace(project: Project) -> None:
     project.compose("up", "-d", "--no-build", "example")
     service = project.service()
