@@ -46,9 +46,10 @@ http {{
 
 
 class Upstream(ThreadingHTTPServer):
-    """What stands behind the proxy: keeps the headers and the path of every request."""
+    """What stands behind the proxy: keeps headers and path of every request, and what it is called in handshakes."""
 
     def __init__(self) -> None:
+        self.names: list[str | None] = []
         self.paths: list[str] = []
         self.seen: list[list[tuple[str, str]]] = []
         upstream = self
@@ -66,6 +67,7 @@ class Upstream(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Echo)
 
     def speaks_tls(self, context: ssl.SSLContext) -> None:
+        context.sni_callback = lambda _connection, name, _context: self.names.append(name)
         self.socket = context.wrap_socket(self.socket, server_side=True)
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -246,6 +248,7 @@ def test_the_login_goes_to_no_impostor(service: Process, upstream: Upstream, tmp
     with nginx(tmp_path, service.url, upstream, provider="https://provider.test", authority=trusted) as client:
         assert client.get("/").status_code == (204 if certificate == "good" else 502)
     assert len(upstream.seen) == (certificate == "good")
+    assert upstream.names == ["provider.test"]  # many have one address, and show the certificate that is asked for
 
 
 @pytest.mark.parametrize("way", ["logged out", "wrong key", "no service"])
