@@ -3,7 +3,7 @@
 A test marked `long`, `codex`, `docker`, `node`, `browser` or `fuzz` runs when it is asked for: by name (`pytest -m
 docker`), or by CI=true, which asks for all. Otherwise it is skipped and the reason shown. Where the tool it needs is
 missing it is skipped too, but in CI it fails: there, nothing may be left out unseen. `strace`, `unshare`, `systemd`,
-`kubernetes`, `nginx` and `promtool` only name such a tool.
+`kubernetes`, `nginx`, `caddy` and `promtool` only name such a tool.
 
 Folders are tested by several processes. Each collects everything and is given one file after another.
 """
@@ -77,6 +77,8 @@ def _missing(suite: str) -> str | None:
         return "there is no kubernetes-validate (pip install -c constraints.txt -e '.[deploy]')"
     if suite == "nginx" and not shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"):
         return "there is no nginx"
+    if suite == "caddy" and not shutil.which("caddy"):
+        return "there is no caddy"
     if suite == "promtool" and not shutil.which("promtool"):
         return "there is no promtool (Debian's package prometheus has it; nothing of it need run)"
     if suite == "browser":
@@ -111,7 +113,7 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)  # before any fixture is built
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for suite in (*ASKED_FOR, "strace", "unshare", "systemd", "kubernetes", "nginx", "promtool"):
+    for suite in (*ASKED_FOR, "strace", "unshare", "systemd", "kubernetes", "nginx", "caddy", "promtool"):
         if item.get_closest_marker(suite) is None:
             continue
         if suite in ASKED_FOR and not IN_CI and suite not in item.config.option.markexpr:
