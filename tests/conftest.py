@@ -65,6 +65,8 @@ def _missing(suite: str) -> str | None:
     """What this machine lacks for a suite."""
     if suite == "codex" and not shutil.which("codex"):
         return "the Codex CLI is not on the PATH (npm install -g @openai/codex)"
+    if suite == "docker" and importlib.util.find_spec("docker") is None:
+        return "there is no package docker (pip install -c constraints.txt -e '.[deploy]')"
     if suite == "docker" and not _engine_answers():
         return "no Docker engine answers `docker info`"
     if suite == "strace" and not _works("strace", "-o", os.devnull, "true"):

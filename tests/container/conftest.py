@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import IN_CI
 
-from .engine import HARDENED, TAG, Service, build, docker
+from .engine import HARDENED, TAG, Service, build, docker, engine, stand_in
 from .project import COMMANDS, there_is
 
 
@@ -25,6 +25,19 @@ def version(request: pytest.FixtureRequest) -> str:
     if not there_is(asked):
         (pytest.fail if IN_CI else pytest.skip)(f"there is no Docker Compose {asked}")
     return asked
+
+
+@pytest.fixture(scope="session")
+def postgres_image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Tag of the image of a PostgreSQL server."""
+    return stand_in("postgres", tmp_path_factory.mktemp("postgres"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engine_is_left() -> Iterator[None]:
+    yield
+    if engine.cache_info().currsize:
+        engine().close()
 
 
 @pytest.fixture

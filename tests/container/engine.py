@@ -6,10 +6,15 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service import __version__
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
 
 ROOT = Path(__file__).parents[2]
 TAG = "pixir-auth:test"  # stays, so that the next build finds its layers
@@ -25,6 +30,14 @@ ENDED = "{{.State.Status}} {{.State.ExitCode}}"
 """Asks an engine whether a container has ended, and how: `exited 0`."""
 
 HARDENED = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+
+
+@cache
+def engine() -> "DockerClient":
+    """The engine as an object, for what is done to containers while others ask them."""
+    import docker as sdk  # noqa: PLC0415 - these modules are collected where it is missing, too
+
+    return sdk.from_env()
 
 
 def docker(
@@ -58,13 +71,19 @@ class Service:
 
     name: str
 
+    @property
+    def container(self) -> "Container":
+        """As it stands now."""
+        return engine().containers.get(self.name)
+
     def inspect(self, template: str) -> str:
         return docker("inspect", "--format", template, self.name)
 
     def wait_healthy(self) -> None:
         def healthy() -> bool:
-            assert self.inspect("{{.State.Running}}") == "true", docker("logs", self.name, check=False)
-            return self.inspect("{{.State.Health.Status}}") == "healthy"
+            found = self.container
+            assert found.status == "running", self.logs()
+            return found.health == "healthy"
 
         until(healthy, f"{self.name} healthy")
 
@@ -73,8 +92,7 @@ class Service:
 
     def logs(self) -> str:
         """What it has said, on stdout and stderr."""
-        said = subprocess.run(["docker", "logs", self.name], capture_output=True, text=True, timeout=60, check=True)
-        return said.stdout + said.stderr
+        return self.container.logs().decode()
 
     def ask(self, method: str, path: str, body: object = None, port: int = 1455) -> tuple[int, Any]:
         """One request from a second container that shares the network namespace, as an application beside it would."""

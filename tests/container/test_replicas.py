@@ -2,20 +2,19 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from .engine import LOGIN, Service, stand_in
+from .engine import LOGIN, Service
 from .project import Project
 
 pytestmark = pytest.mark.docker
 
 
 @pytest.fixture
-def project(image: str, version: str, tmp_path: Path) -> Iterator[Project]:
+def project(image: str, version: str, postgres_image: str) -> Iterator[Project]:
     """PostgreSQL and the replicas, from nothing."""
-    environment = {"POSTGRES_IMAGE": stand_in("postgres", tmp_path)}
+    environment = {"POSTGRES_IMAGE": postgres_image}
     running = Project(version, options=("-f", "compose.yaml", "--profile", "replicas"), environment=environment)
     try:
         running.compose("up", "-d", "--no-build", "replicas")
