@@ -1,0 +1,122 @@
+"""What befalls the replicas, in an order that a seed decides; and what of it excuses a lost answer.
+
+Refreshes under way are what it aims at. It spares second tries alone: an answer that is lost twice costs the login,
+whoever asks (docs/refresh.md), and then nothing would be shown.
+"""
+
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.container.engine import until
+
+from .scene import LATENCY, REPLICAS, Scene, Sent
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+KILL, PAUSE, SLEEP = "killed", "paused", "paused for long"
+CUTS = {
+    "cut off from the database": ("data",),
+    "cut off from the issuer": ("issuer",),
+    "cut off from both": ("data", "issuer"),
+}
+LOSES_ANSWERS = {KILL, "cut off from the issuer", "cut off from both"}
+LONG = 26.0
+"""Seconds: longer than anybody waits for the owner of a refresh elsewhere (20 for its claim, 3 for its call)."""
+
+AT_WORK = LATENCY + 0.3
+"""Seconds from the arrival of a refresh token until its answer is stored, at least where nothing happens meanwhile."""
+
+
+@dataclass
+class Fault:
+    """What befell a replica, from `at` to `until`; `back` when it was well again. Seconds since the epoch."""
+
+    kind: str
+    replica: str
+    at: float
+    until: float
+    back: float
+
+    def strikes(self, sent: Sent) -> bool:
+        """Whether it touches this exchange."""
+        return sent.replica == self.replica and sent.at <= self.until and self.at <= sent.at + AT_WORK
+
+
+class Nemesis:
+    """The faults of a replica come one after another, replicas suffer at the same time."""
+
+    def __init__(self, scene: Scene, seed: int) -> None:
+        self._scene = scene
+        self._seed = seed
+
+    def rage(self) -> list[Fault]:
+        """Every kind of fault; what came of it, in order. One replica sleeps through most of it."""
+        chance = random.Random(self._seed)
+        sleeper = chance.choice(REPLICAS)
+        kinds = {one: [KILL, SLEEP] if one == sleeper else [KILL, PAUSE, *CUTS] for one in REPLICAS}
+        with ThreadPoolExecutor() as pool:
+            suffered = list(pool.map(self._suffer, kinds, kinds.values()))
+        return sorted((fault for each in suffered for fault in each), key=lambda fault: fault.at)
+
+    def _suffer(self, replica: str, kinds: list[str]) -> list[Fault]:
+        chance = random.Random(f"{self._seed} {replica}")
+        return [self._strike(replica, kind, chance) for kind in chance.sample(kinds, len(kinds))]
+
+    def _strike(self, replica: str, kind: str, chance: random.Random) -> Fault:
+        time.sleep(chance.uniform(0.0, 1.0))
+        until(lambda: self._is_good_moment(replica, kind), f"{replica} has a refresh under way")
+        if kind == KILL:
+            at, ended = self._kill(replica, chance)
+        elif kind in CUTS:
+            at, ended = self._cut(replica, CUTS[kind], chance.uniform(3.0, 5.0))
+        else:
+            at, ended = self._pause(replica, LONG if kind == SLEEP else chance.uniform(2.0, 4.0))
+        return Fault(kind, replica, at, ended, time.time())
+
+    def _is_good_moment(self, replica: str, kind: str) -> bool:
+        if kind in LOSES_ANSWERS and self._scene.second_tries():
+            return False
+        return any(one.replica == replica and not one.answered for one in self._scene.sent())
+
+    def _kill(self, replica: str, chance: random.Random) -> tuple[float, float]:
+        at = time.time()
+        self._scene.container(replica).kill("SIGKILL")
+        time.sleep(chance.uniform(0.0, 1.0))
+        ended = time.time()
+        self._scene.start(replica)
+        return at, ended
+
+    def _cut(self, replica: str, networks: tuple[str, ...], seconds: float) -> tuple[float, float]:
+        at = time.time()
+        self._scene.cut(replica, networks)
+        time.sleep(seconds)
+        ended = time.time()
+        self._scene.mend(replica, networks)
+        return at, ended
+
+    def _pause(self, replica: str, seconds: float) -> tuple[float, float]:
+        container = self._scene.container(replica)
+        at = time.time()
+        while not _freezes(container):
+            at = time.time()
+        time.sleep(seconds)
+        ended = time.time()
+        container.unpause()
+        return at, ended
+
+
+def _freezes(container: "Container") -> bool:
+    """Whether it could be paused: an older runc cannot while a process is deep in the kernel, and says so."""
+    from docker.errors import APIError  # noqa: PLC0415 - collected where docker is missing, too
+
+    try:
+        container.pause()
+    except APIError as exc:
+        if "unable to freeze" in str(exc):
+            return False
+        raise
+    return True
