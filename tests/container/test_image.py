@@ -119,20 +119,6 @@ def test_killed_container_leaves_a_volume_that_starts(start: Start) -> None:
     assert second.ask("GET", "/status")[1]["authenticated"] is True
 
 
-def test_login_outlives_an_upgrade(start: Start, tmp_path: Path) -> None:
-    """Another image on the same volume."""
-    first = start()
-    first.wait_healthy()
-    assert first.ask("PUT", "/credential", LOGIN)[0] == 200
-    docker("stop", first.name)
-    (tmp_path / "Dockerfile").write_text(f"FROM {TAG}\nENV UPGRADED=1\n")
-    docker("build", "-t", f"{TAG}-next", str(tmp_path))
-    second = start(image=f"{TAG}-next")
-    second.wait_healthy()
-    assert second.execute("printenv", "UPGRADED") == "1"
-    assert second.ask("GET", "/token")[1]["access_token"] == LOGIN["access_token"]
-
-
 def test_beyond_loopback_it_does_not_start_without_a_client_key(start: Start) -> None:
     service = start("-e", "PIXIR_AUTH_HOST=0.0.0.0")
     assert docker("wait", service.name) == "1"

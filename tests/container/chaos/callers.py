@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 PATIENCE = 40.0
-"""Seconds: longer than a replica lets anybody wait for a refresh, which is its issuer timeout and 5."""
+"""Seconds: longer than any replica is paused, and than any other lets somebody wait."""
 
 SECRETS = Path("/run/secrets")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psycopg
 
 from tests.container.engine import TAG, docker, engine, until
 from tests.issuer.certificates import Authority
@@ -65,7 +66,7 @@ class Stored:
 
     generation: int
     state: str
-    error: str
+    error: str | None
 
 
 class Scene:
@@ -75,6 +76,7 @@ class Scene:
         self._folder = folder
         self._postgres_image = postgres_image
         self._seed = seed
+        self._issuer = httpx.Client()
         self._name = f"pixir-auth-chaos-{uuid.uuid4().hex[:8]}"
         self._containers: dict[str, Container] = {}
         self._networks: dict[str, Network] = {}
@@ -90,7 +92,7 @@ class Scene:
         self._start_issuer()
         for name in REPLICAS:
             self._create_replica(name)
-            self.start(name)
+        self.start(*REPLICAS)
         self._start_callers()
         self.wait_refreshed(dict.fromkeys(ACCOUNTS, 1))
 
@@ -103,9 +105,10 @@ class Scene:
         return {one["account_id"]: one["generation"] for one in self.state()["families"]}
 
     def down(self) -> None:
-        """Whatever is there of it."""
+        """Whatever is there of it; what was said stays in the folder."""
         self._issuer.close()
-        for container in self._containers.values():
+        for name, container in self._containers.items():
+            (self._folder / f"{name}.log").write_bytes(container.logs())
             container.remove(v=True, force=True)
         for network in self._networks.values():
             network.remove()
@@ -126,12 +129,13 @@ class Scene:
         for name in networks:
             self._networks[name].connect(self._containers[replica])
 
-    def start(self, replica: str) -> None:
-        """Start it, and wait until it serves."""
-        container = self._containers[replica]
+    def start(self, *replicas: str) -> None:
+        """Start them, and wait until they serve."""
         since = time.time()
-        container.start()
-        until(lambda: b" serves http" in container.logs(since=since), f"{replica} serves")
+        for name in replicas:
+            self._containers[name].start()
+        for name in replicas:
+            until(lambda it=self._containers[name]: b" serves http" in it.logs(since=since), f"{name} serves")
 
     # -- what can be known ---------------------------------------------------------------------------------------------
 
@@ -151,21 +155,20 @@ class Scene:
 
     def stored(self) -> dict[str, Stored]:
         """What the database holds, by account."""
-        rows = self._query("SELECT account, generation, state, coalesce(last_error, '') FROM credential")
-        return {account: Stored(int(generation), state, error) for account, generation, state, error in rows}
+        found = self._query("SELECT account, generation, state, last_error FROM credential")
+        return {account: Stored(generation, state, error) for account, generation, state, error in found}
 
-    def second_tries(self) -> list[list[str]]:
+    def second_tries(self) -> list[tuple[Any, ...]]:
         """Accounts whose refresh token is being sent a second time, or is about to be."""
+        soon = "greatest(next_attempt_at, expires_at - 1) < extract(epoch FROM clock_timestamp()) + 2"
         return self._query(
-            "SELECT account FROM credential WHERE uncertain_since IS NOT NULL AND (attempt_id IS NOT NULL"
-            " OR greatest(next_attempt_at, expires_at - 1) < extract(epoch FROM clock_timestamp()) + 2)"
+            "SELECT account FROM credential WHERE state = 'active' AND uncertain_since IS NOT NULL"
+            f" AND (attempt_id IS NOT NULL OR {soon})"
         )
 
-    def _query(self, sql: str) -> list[list[str]]:
-        psql = ["psql", "-U", "pixir-auth", "-h", "127.0.0.1", "-AtF,", "-c", sql]
-        done = self._containers["postgres"].exec_run(psql, environment={"PGPASSWORD": self._password})
-        assert done.exit_code == 0, done.output
-        return [line.split(",") for line in done.output.decode().splitlines()]
+    def _query(self, sql: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(f"postgresql://pixir-auth:{self._password}@{self._database}/pixir-auth") as connection:
+            return connection.execute(sql.encode()).fetchall()
 
     def answers(self) -> list[dict[str, Any]]:
         """End the callers: everything that they were answered."""
@@ -220,10 +223,12 @@ class Scene:
             image=self._postgres_image,
             environment={"POSTGRES_USER": "pixir-auth", "POSTGRES_PASSWORD_FILE": "/run/secrets/password"},
             volumes=[self._secret("password", self._password)],
+            ports={"5432/tcp": ("127.0.0.1", None)},
             read_only=False,
             cap_drop=[],
         )
         postgres.start()
+        self._database = _published(postgres)
         ready = ["pg_isready", "-q", "-h", "127.0.0.1", "-U", "pixir-auth"]
         until(lambda: postgres.exec_run(ready).exit_code == 0, "PostgreSQL answers")
 
@@ -237,10 +242,8 @@ class Scene:
         program["volumes"].append(shown)
         issuer = self._create("issuer", "issuer", names, ports={"8443/tcp": ("127.0.0.1", None)}, **program)
         issuer.start()
-        issuer.reload()
-        port = issuer.ports["8443/tcp"][0]["HostPort"]
         self._issuer = httpx.Client(
-            base_url=f"https://127.0.0.1:{port}",
+            base_url=f"https://{_published(issuer)}",
             verify=ssl.create_default_context(cafile=str(authority.file)),
             trust_env=False,
             event_hooks={"request": [lambda request: request.extensions.update(sni_hostname=names[0])]},
@@ -293,3 +296,10 @@ class Scene:
         program = self._program("callers.py", order)
         program["volumes"] += [self._secret("client-key", self._client_key), self._secret("logins", logins)]
         self._create("callers", "front", **program).start()
+
+
+def _published(container: "Container") -> str:
+    """Where its one port is on this machine."""
+    container.reload()
+    ((where,),) = container.ports.values()
+    return f"{where['HostIp']}:{where['HostPort']}"
