@@ -22,33 +22,36 @@ pytestmark = pytest.mark.docker
 
 FIXTURES = Path(make_schema_1.__file__).parent
 PREVIOUS, NEXT = f"{TAG}-previous", f"{TAG}-next"
+OTHER_CODE = """
+COPY service /previous
+USER root
+RUN ours=$(python -c 'import service; print(*service.__path__)') && rm -r "$ours" && mv /previous "$ours"
+USER 10001:10001
+"""
 
 
 def _git(*arguments: str) -> bytes:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True).stdout
 
 
-def _code_of_another_schema(folder: Path) -> str:
-    """Puts the package as it was before the last change of the schema there. Its commit; none without the history."""
+def _code_of_another_schema(folder: Path) -> bool:
+    """Puts the package there as it was before the last change of the schema. False: this clone has no history."""
     try:
-        commit = _git("log", "-1", "--format=%h^", "--", "service/store/migrations.py").decode().strip()
-        archive = _git("archive", commit, "service")
+        before = _git("log", "-1", "--format=%h^", "--", "service/store/migrations.py").decode().strip()
+        archive = _git("archive", before, "service")
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        return False
     with tarfile.open(fileobj=io.BytesIO(archive)) as found:
         found.extractall(folder, filter="data")
-    return commit
+    return True
 
 
 @pytest.fixture(scope="module")
 def previous(image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Tag of an image with older code, which writes an older schema; with our own in a clone without its history."""
     folder = tmp_path_factory.mktemp("previous")
-    recipe = [f"FROM {image}", "ENV PREVIOUS=1"]
-    if _code_of_another_schema(folder):
-        package = "/opt/pixir-auth/lib/python3.13/site-packages/service"
-        recipe += ["USER root", f"RUN rm -r {package}", f"COPY service {package}", "USER 10001:10001"]
-    (folder / "Dockerfile").write_text("\n".join(recipe))
+    recipe = f"FROM {image}\nENV PREVIOUS=1\n" + (OTHER_CODE if _code_of_another_schema(folder) else "")
+    (folder / "Dockerfile").write_text(recipe)
     docker("build", "-t", PREVIOUS, str(folder))
     return PREVIOUS
 

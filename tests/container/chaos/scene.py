@@ -34,7 +34,7 @@ ACCESS_LIFETIME = 6
 LATENCY = 0.4
 """Seconds that the issuer takes to answer: so much befalls a refresh under way, with its token spent already."""
 
-ISSUER_TIMEOUT = 3
+ISSUER_TIMEOUT = 4
 DOMAIN = "issuer.test"
 """Each replica knows the issuer by a name of its own below it: so the issuer's log tells who has sent what."""
 
@@ -160,7 +160,7 @@ class Scene:
 
     def second_tries(self) -> list[tuple[Any, ...]]:
         """Accounts whose refresh token is being sent a second time, or is about to be."""
-        soon = "greatest(next_attempt_at, expires_at - 1) < extract(epoch FROM clock_timestamp()) + 2"
+        soon = "greatest(next_attempt_at, expires_at - 1) < extract(epoch FROM clock_timestamp()) + 3"
         return self._query(
             "SELECT account FROM credential WHERE state = 'active' AND uncertain_since IS NOT NULL"
             f" AND (attempt_id IS NOT NULL OR {soon})"
