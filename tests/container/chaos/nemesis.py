@@ -1,7 +1,7 @@
 """What befalls the replicas, in an order that a seed decides; and what of it excuses a lost answer.
 
-Refreshes under way are what it aims at. It spares second tries alone: an answer that is lost twice costs the login,
-whoever asks (docs/refresh.md), and then nothing would be shown.
+Refreshes under way are what it aims at. Where an answer may be lost it spares second tries, and those alone: one that
+is lost twice, or whose owner is not heard of the second time, ends a login whoever asks (docs/refresh.md).
 """
 
 import random
@@ -23,6 +23,13 @@ CUTS = {
     "cut off from the issuer": ("issuer",),
     "cut off from both": ("data", "issuer"),
 }
+SHARES = (
+    [KILL, SLEEP],
+    [KILL, PAUSE, "cut off from the database", "cut off from the issuer"],
+    [KILL, PAUSE, "cut off from the database", "cut off from both"],
+)
+"""What befalls each of three. One sleeps through most of it."""
+
 LOSES_ANSWERS = {KILL, "cut off from the issuer", "cut off from both"}
 LONG = 26.0
 """Seconds: longer than anybody waits for the owner of a refresh elsewhere (20 for its claim, 4 for its call)."""
@@ -54,10 +61,9 @@ class Nemesis:
         self._seed = seed
 
     def rage(self) -> list[Fault]:
-        """Every kind of fault; what came of it, in order. One replica sleeps through most of it."""
+        """Every kind of fault; what came of it, in order."""
         chance = random.Random(self._seed)
-        sleeper = chance.choice(REPLICAS)
-        kinds = {one: [KILL, SLEEP] if one == sleeper else [KILL, PAUSE, *CUTS] for one in REPLICAS}
+        kinds = dict(zip(chance.sample(REPLICAS, len(REPLICAS)), SHARES, strict=True))
         with ThreadPoolExecutor() as pool:
             suffered = list(pool.map(self._suffer, kinds, kinds.values()))
         return sorted((fault for each in suffered for fault in each), key=lambda fault: fault.at)
@@ -78,7 +84,7 @@ class Nemesis:
         return Fault(kind, replica, at, ended, time.time())
 
     def _is_good_moment(self, replica: str, kind: str) -> bool:
-        if kind in LOSES_ANSWERS and self._scene.second_tries():
+        if kind in LOSES_ANSWERS | {SLEEP} and self._scene.second_tries():
             return False
         return any(one.replica == replica and not one.answered for one in self._scene.sent())
 

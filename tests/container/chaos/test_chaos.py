@@ -93,9 +93,9 @@ def test_a_replica_that_is_cut_off_still_answers_and_one_that_was_hit_comes_back
     assert len(run.answers) > 20 * CALLERS
 
 
-def test_who_asks_a_replica_that_is_not_paused_waits_no_longer_than_20_seconds(run: Run) -> None:
-    """9 for a refresh (the issuer's timeout and 5), and 10 for a database that is silent all of a sudden."""
-    slow = [one for one in run.answers if one["at"] - one["asked"] > 20]
+def test_who_asks_a_replica_that_is_not_paused_waits_no_longer_than_30_seconds(run: Run) -> None:
+    """9 for a refresh (the issuer's timeout and 5), and 10 whenever a database is silent all of a sudden."""
+    slow = [one for one in run.answers if one["at"] - one["asked"] > 30]
     paused = {fault.replica: fault.until for fault in run.faults if fault.kind == SLEEP}
     assert [one for one in slow if not one["asked"] < paused.get(one["replica"], 0.0) < one["at"]] == []
 
