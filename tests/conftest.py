@@ -28,6 +28,13 @@ from tests.kit.postgres import Server, server
 from tests.soak import node
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+PROGRAMS = {
+    "codex": "npm install -g @openai/codex",
+    "caddy": "Debian's package caddy has it",
+    "promtool": "Debian's package prometheus has it",
+}
+"""Suites that need no more than one program, which is called as they are."""
+
 ASKED_FOR = ("long", "codex", "docker", "node", "browser", "fuzz")
 
 MOST_WORKERS = 4
@@ -63,8 +70,8 @@ def callback_ports() -> Iterator[None]:
 @functools.cache
 def _missing(suite: str) -> str | None:
     """What this machine lacks for a suite."""
-    if suite == "codex" and not shutil.which("codex"):
-        return "the Codex CLI is not on the PATH (npm install -g @openai/codex)"
+    if suite in PROGRAMS and not shutil.which(suite):
+        return f"there is no {suite} on the PATH ({PROGRAMS[suite]})"
     if suite == "docker" and importlib.util.find_spec("docker") is None:
         return "there is no package docker (pip install -c constraints.txt -e '.[deploy]')"
     if suite == "docker" and not _engine_answers():
@@ -79,10 +86,6 @@ def _missing(suite: str) -> str | None:
         return "there is no kubernetes-validate (pip install -c constraints.txt -e '.[deploy]')"
     if suite == "nginx" and not shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"):
         return "there is no nginx"
-    if suite == "caddy" and not shutil.which("caddy"):
-        return "there is no caddy"
-    if suite == "promtool" and not shutil.which("promtool"):
-        return "there is no promtool (Debian's package prometheus has it; nothing of it need run)"
     if suite == "browser":
         return chromium.what_is_missing()
     if suite == "fuzz" and (lacking := [name for name in FUZZERS if importlib.util.find_spec(name) is None]):

@@ -122,7 +122,7 @@ class Gaps(threading.Thread):
 @pytest.fixture
 def project(image: str) -> Iterator[Project]:
     """compose.yaml, up."""
-    running = Project()
+    running = Project("v2")
     try:
         running.compose("up", "-d", "--no-build", "pixir-auth")
         yield running
