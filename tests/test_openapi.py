@@ -27,6 +27,7 @@ PROMISED = {
     ("GET", "/auth/callback"),
     ("GET", "/status"),
     ("GET", "/accounts"),
+    ("GET", "/"),
     ("GET", "/token"),
     ("GET", "/headers"),
     ("GET", "/forward-auth"),

@@ -12,7 +12,8 @@ from service.domain.login import Login
 from service.domain.secret import Secret
 from service.oauth.callback import read_callback, read_pasted
 from service.oauth.pkce import b64url
-from service.web import admin, answers, pages
+from service.web import admin, answers, front, pages
+from service.web.browsers import at_localhost, see_other, wants_page
 from service.web.callers import call_of
 from service.web.failures import add_handlers
 from service.web.guard import asker_of
@@ -38,7 +39,15 @@ from service.web.schemas import (
     TokenQuery,
     WaitQuery,
 )
-from service.web.services import Services, caller_of, noted, see_account, seen_login, services_of
+from service.web.services import (
+    Services,
+    caller_of,
+    noted,
+    see_account,
+    seen_login,
+    seen_standings,
+    services_of,
+)
 
 _COOKIE: Final = "pixir_auth_login_"
 """Begins the name of the cookie that binds a login to the browser that started it; the login's id ends it."""
@@ -77,7 +86,7 @@ def build_api(services: Services | None = None, lifespan: Lifespan[FastAPI] | No
 
 router = APIRouter()
 
-ROUTERS: Final = (router, admin.router)
+ROUTERS: Final = (router, admin.router, front.router)
 
 Account = Annotated[AccountQuery, Query()]
 
@@ -106,12 +115,11 @@ async def open_login(request: Request, query: Annotated[LoginQuery, Query()]) ->
     """Start a login: a browser is led to the issuer or shown a code, anything else gets what POST gives."""
     services = services_of(request)
     see_account(request, query.account)
-    wants_page = "text/html" in request.headers.get("accept", "")
-    if wants_page and (elsewhere := _at_localhost(request, query)):
+    if elsewhere := at_localhost(request, _login_path(query)):
         return elsewhere
     if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         return pages.confirm(query.account, _login_path(query))
-    if not wants_page:
+    if not wants_page(request):
         return await start_login(request, AccountQuery(), LoginBody(**query.model_dump()))
     return await _login_in_browser(request, services, query)
 
@@ -157,7 +165,8 @@ async def callback(request: Request) -> Response:
             services.trail.note("refused", "browser", exc.code, detail=call_of(request.scope))
         return pages.failed(exc, STATUS[exc.code][0])
     email = standing.credential.identity.email if standing.credential else None
-    return pages.done(login.account, email, headers={"Set-Cookie": _cookie(login, "", max_age=0)})
+    front_page = f"{services.public_url}/"
+    return pages.done(login.account, email, front_page, headers={"Set-Cookie": _cookie(login, "", max_age=0)})
 
 
 @router.get("/status", tags=["account"])
@@ -172,9 +181,8 @@ async def accounts(request: Request, query: Annotated[AccountsQuery, Query()]) -
     """How all accounts stand, by name: those that are the caller's business."""
     services = services_of(request)
     now = services.seams.now()
-    found = await services.broker.standings(query.after, query.limit + 1, caller_of(request).accounts)
-    page = [answers.status(one, now, services.policies) for one in found[: query.limit]]
-    return AccountsAnswer(accounts=page, next=page[-1].account if len(found) > query.limit else None)
+    found, following = await seen_standings(request, query)
+    return AccountsAnswer(accounts=[answers.status(one, now, services.policies) for one in found], next=following)
 
 
 @router.get("/token", response_model=TokenAnswer, responses=_TEXT, tags=["token"])
@@ -206,13 +214,20 @@ async def install_credential(request: Request, query: Account, body: CredentialB
     return InstalledAnswer(**standing.model_dump(), persisted=persisted)
 
 
-@router.post("/logout", tags=["account"])
-async def logout(request: Request, query: Account, body: NoBody | None = None) -> LoggedOutAnswer:  # noqa: ARG001
+@router.post(
+    "/logout",
+    response_model=LoggedOutAnswer,
+    responses={**_HTML, 303: {"description": "A browser goes back to the page of the accounts"}},
+    tags=["account"],
+)
+async def logout(request: Request, query: Account, body: NoBody | None = None) -> Response | LoggedOutAnswer:  # noqa: ARG001
     """End the login here and at the issuer. A body has nothing to say: an account in it would be overlooked."""
     services = services_of(request)
     see_account(request, query.account)
     with noted(request, "logout", account=query.account):
         revoked, standing = await services.broker.logout(query.account)
+    if wants_page(request):
+        return pages.signed_out_here(query.account) if revoked is False else see_other("/")
     left = answers.status(standing, services.seams.now(), services.policies)
     return LoggedOutAnswer(**left.model_dump(), revoked=revoked)
 
@@ -277,15 +292,6 @@ def _login_path(query: LoginQuery) -> str:
     return f"/login?{asked}" if asked else "/login"
 
 
-def _at_localhost(request: Request, query: LoginQuery) -> Response | None:
-    """Lead a browser to the name that the issuer sends it back to: a cookie set at 127.0.0.1 would not come along."""
-    host = urlsplit(f"//{request.headers['host']}")
-    if host.hostname not in ("127.0.0.1", "::1"):
-        return None
-    port = f":{host.port}" if host.port else ""
-    return _see_other(f"http://localhost{port}{_login_path(query)}")
-
-
 async def _login_in_browser(request: Request, services: Services, query: LoginQuery) -> Response:
     """Bound by a cookie to the browser that asks, if it is at the name that the issuer sends it back to."""
     host = urlsplit(f"//{request.headers['host']}")
@@ -308,11 +314,7 @@ async def _login_in_browser(request: Request, services: Services, query: LoginQu
             login.fallback,
         )
     life = int(login.expires_at - login.created_at)
-    return _see_other(url, {"Set-Cookie": _cookie(login, binding.reveal(), max_age=life)} if binding else None)
-
-
-def _see_other(url: str, headers: dict[str, str] | None = None) -> Response:
-    return Response(status_code=303, headers={"Location": url, **(headers or {})})
+    return see_other(url, {"Set-Cookie": _cookie(login, binding.reveal(), max_age=life)} if binding else None)
 
 
 def _cookie(login: Login, value: str, *, max_age: int) -> str:

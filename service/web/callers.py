@@ -37,6 +37,7 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("GET", FORWARD_AUTH): Rule("headers"),
     ("GET", "/status"): Rule("status"),
     ("GET", "/accounts"): Rule("status"),
+    ("GET", "/"): Rule("status"),
     ("GET", "/metrics"): Rule("status", everything=True),
     ("POST", "/login"): Rule("login"),
     ("GET", "/login"): Rule("login"),

@@ -1,4 +1,7 @@
-"""The few pages a person sees: what happened and what next. No script, nothing from elsewhere, everything escaped."""
+"""The few pages a person sees: what happened and what next. No script, nothing from elsewhere, everything escaped.
+
+The page of the accounts is in `web.front`.
+"""
 
 import base64
 import hashlib
@@ -12,20 +15,29 @@ from service.domain.errors import AuthError
 _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:34em;margin:12vh auto;padding:0 1em;color:#1a1a1a;"
     "background:#fafafa}h1{font-size:1.4em}code{font-size:1.6em;letter-spacing:.08em}"
-    "a.button{display:inline-block;padding:.6em 1.2em;border-radius:.4em;background:#0b57d0;color:#fff;"
-    "text-decoration:none}@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}"
-    "a{color:#8ab4f8}a.button{color:#fff}}"
+    "a.button,button{display:inline-block;padding:.6em 1.2em;border:0;border-radius:.4em;background:#0b57d0;color:#fff;"
+    "font:inherit;text-decoration:none;cursor:pointer}section{border-top:1px solid #8886;padding-bottom:1em}"
+    "h2{font-size:1.1em}summary{cursor:pointer;margin-top:.8em}pre{overflow-x:auto}"
+    "@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}a{color:#8ab4f8}a.button{color:#fff}}"
 )
 _HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_POLICY: Final = f"default-src 'none'; style-src 'sha256-{_HASH}'; frame-ancestors 'none'; base-uri 'none'"
+_POLICY: Final = (
+    f"default-src 'none'; style-src 'sha256-{_HASH}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
 
 
 def page(title: str, *paragraphs: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A page. The paragraphs are HTML: whatever comes from outside must have gone through `text`."""
-    body = "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs)
+    return whole(title, "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs), status=status, headers=headers)
+
+
+def whole(
+    title: str, body: str, *, head: str = "", status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    """A page that has more than paragraphs; `body` and `head` are HTML."""
     html = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)} - pixir-auth</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
+        f'<meta name="viewport" content="width=device-width">{head}<style>{_STYLE}</style></head>'
         f"<body><h1>{escape(title)}</h1>{body}</body></html>"
     )
     sent = {"Content-Security-Policy": _POLICY, **(headers or {})}
@@ -37,13 +49,14 @@ def text(value: str) -> str:
     return escape(value)
 
 
-def done(account: str, email: str | None, *, headers: dict[str, str]) -> Response:
-    """The login worked."""
+def done(account: str, email: str | None, front: str, *, headers: dict[str, str]) -> Response:
+    """The login worked. `front`: where the page of the accounts is."""
     who = f" as <b>{text(email)}</b>" if email else ""
     return page(
         "Logged in",
         f"Account <b>{text(account)}</b> is logged in{who}.",
         "You can close this page. Programs on this machine now get valid tokens from the service.",
+        f'<a href="{text(front)}">All accounts</a>',
         headers=headers,
     )
 
@@ -53,6 +66,16 @@ def failed(error: AuthError, status: int) -> Response:
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
     said = (text(error.detail), *(text(action) for action in error.next_actions))
     return page("Login failed", *said, status=status, headers=headers)
+
+
+def signed_out_here(account: str) -> Response:
+    """A logout that the issuer did not confirm."""
+    return page(
+        "Signed out here",
+        f"The tokens of account <b>{text(account)}</b> are erased here.",
+        "The issuer did not confirm that it has ended the login: to be sure, end it on the issuer's own pages.",
+        '<a href="/">All accounts</a>',
+    )
 
 
 def confirm(account: str, href: str) -> Response:

@@ -7,7 +7,7 @@ from typing import IO, Protocol
 
 from fastapi import Request
 
-from service.broker.broker import Broker
+from service.broker.broker import Broker, Standing
 from service.broker.keys import Keys
 from service.broker.logins import Logins
 from service.broker.seams import Seams
@@ -19,6 +19,7 @@ from service.domain.decide import Policy
 from service.domain.errors import AuthError, OutOfScope, UnknownLogin
 from service.domain.login import Login
 from service.web.metrics import Metrics
+from service.web.schemas import AccountsQuery
 
 
 class Kept(Protocol):
@@ -81,6 +82,14 @@ async def seen_login(request: Request, login_id: str) -> Login:
     if not caller_of(request).sees(login.account):
         raise UnknownLogin
     return login
+
+
+async def seen_standings(request: Request, query: AccountsQuery) -> tuple[list[Standing], str | None]:
+    """A page of the accounts that are the caller's business, and the `after` of the following one."""
+    broker, among = services_of(request).broker, caller_of(request).accounts
+    found = await broker.standings(query.after, query.limit + 1, among)
+    page = found[: query.limit]
+    return page, page[-1].account if len(found) > query.limit else None
 
 
 @contextmanager

@@ -21,7 +21,7 @@ READERS = {
 PICKY = {"fetch-later", "speculation-prefetch-login", "speculation-prerender-login"}
 """What Chromium lets only some origins do; `localhost` is one that may."""
 
-WINDOWS = 8
+WINDOWS = 9
 """How many windows the attacks open."""
 
 anywhere = pytest.mark.parametrize("where", EVERYWHERE, ids=str)

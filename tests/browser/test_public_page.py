@@ -20,7 +20,10 @@ SECURE = Where("localhost")
 """Only a page that came safely may ask the person to let it in; this one counts as public all the same."""
 
 AHEAD = {"speculation-prefetch-login", "speculation-prerender-login"}
-WINDOWS = {"window-post", "window-plain", "window-multipart", "window-redirected", "window-get", "open-token"}
+WINDOWS = {
+    *("window-post", "window-empty", "window-plain", "window-multipart", "window-redirected", "window-get"),
+    "open-token",
+}
 """What Chromium does not hold back: looking ahead, and leading a whole window here."""
 
 

@@ -30,6 +30,7 @@ NEEDS: dict[tuple[str, str], str | None] = {
     ("GET", "/forward-auth"): "headers",
     ("GET", "/status"): "status",
     ("GET", "/accounts"): "status",
+    ("GET", "/"): "status",
     ("GET", "/metrics"): "status",
     ("POST", "/login"): "login",
     ("GET", "/login"): "login",
