@@ -53,6 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # with the 5 there are by default, a busy machine lets connections wait for many seconds
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Browsers leave when they like."""

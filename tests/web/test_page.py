@@ -280,6 +280,7 @@ async def test_many_accounts_are_paged(tmp_path: Path) -> None:
             if not more:
                 break
             query = unescape(more[0])
+            assert "limit=2" in query
         assert found == names
         assert "More accounts" not in await opened(h)
         past = await opened(h, "?after=zz")
