@@ -174,14 +174,19 @@ def _unpacker(encoding: str) -> Callable[[bytes], bytes]:
     return unpacked
 
 
-def _transport() -> httpx.AsyncHTTPTransport:
+def trusted() -> ssl.SSLContext:
+    """Whom an issuer has to be verified by, whatever the environment says."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not create_default_context: it obeys SSLKEYLOGFILE
     context.load_verify_locations(certifi.where())
+    return context
+
+
+def _transport() -> httpx.AsyncHTTPTransport:
     options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
         options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _LINGER_MS))
     return httpx.AsyncHTTPTransport(
-        verify=context,
+        verify=trusted(),
         trust_env=False,
         limits=httpx.Limits(max_keepalive_connections=0),
         socket_options=options,

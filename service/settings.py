@@ -137,6 +137,8 @@ def load_settings() -> Settings:
     except ValidationError as exc:
         faults = "; ".join(f"{_name(e['loc'])}: {e['msg']}" for e in exc.errors(include_input=False))
         raise SettingsError(f"settings cannot be used: {faults}") from None
+    except OSError as exc:
+        raise SettingsError(f"{config_file()} cannot be read ({exc.strerror})") from None
     except ValueError as exc:  # tomllib.TOMLDecodeError: its text may quote a line of the file
         raise SettingsError(f"{config_file().name} is not valid TOML ({type(exc).__name__})") from None
 

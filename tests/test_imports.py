@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 INWARD = ("cli", "web", "broker", "store", "issuer", "oauth", "domain")
 """A room may import the rooms to its right, never one to its left, and never the wiring."""
 
-WIRING = ("service.__main__", "service.app", "service.server")
+WIRING = ("service.__main__", "service.app", "service.server", "service.doctor")
 
 OWNED = {
     "prometheus_client": "service.web.metrics",
@@ -54,7 +54,7 @@ RULES = {
     "service.cli": Rule(frozenset({"service.store", "service.broker", "service.web"})),
 }
 
-STARTS_A_SERVICE = ("service.cli.serve", "service.cli.demo", "service.cli.openapi")
+NO_CLIENTS = ("service.cli.serve", "service.cli.demo", "service.cli.doctor", "service.cli.openapi")
 """The commands that are not clients of a running service: they may import the wiring."""
 
 
@@ -89,8 +89,8 @@ def objection(module: str, name: str) -> str | None:
     outward = tuple(f"service.{left}" for left in INWARD[: INWARD.index(room)])
     if within(name, outward):
         return f"{room} must not look outward"
-    if within(name, WIRING) and not within(module, STARTS_A_SERVICE):
-        return "only a command that starts a service knows the wiring"
+    if within(name, WIRING) and not within(module, NO_CLIENTS):
+        return "only a command that is no client knows the wiring"
     rule = RULES[f"service.{room}"]
     if within(name, rule.never):
         return f"{room} must never import it"

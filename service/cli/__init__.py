@@ -1,4 +1,4 @@
-"""The command line: every command but `serve`, `demo` and `openapi` is a client of a running service, like any other.
+"""The command line: every command but `serve`, `demo`, `doctor` and `openapi` is a client of a running service.
 
 Promises: stdout holds what a script reads and nothing else; people are spoken to on stderr; a token is printed only by
 `token`, `headers` and `export`, never in an error; exit codes are those of `console`. What a command does not need is

@@ -12,7 +12,8 @@ from service.cli.address import the_service
 from service.domain.caller import RIGHTS
 
 app = typer.Typer(
-    help="The one owner of a machine's OAuth logins. Every command but serve, demo and openapi asks a running service.",
+    help="The one owner of a machine's OAuth logins. Every command but serve, demo, doctor and openapi asks a running"
+    " service.",
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 login required, 4 service not reachable.",
     no_args_is_help=True,
     add_completion=False,
@@ -269,6 +270,14 @@ def demo() -> None:
     from service.cli.demo import run
 
     raise typer.Exit(run())
+
+
+@app.command()
+def doctor(json: Annotated[bool, typer.Option("--json", help="The findings as JSON, on stdout.")] = False) -> None:
+    """Tell what is wrong with this installation, and how to mend it. Changes nothing."""
+    from service.cli.doctor import run
+
+    raise typer.Exit(run(as_json=json))
 
 
 @app.command()

@@ -26,9 +26,13 @@ def private_folder(path: Path) -> None:
         if not folder.exists():
             folder.mkdir(mode=0o700, exist_ok=True)  # pathlib's `parents` would leave those to the umask
             _sync_folder(folder.parent)
-    found = _owned(path, stat.S_ISDIR)
-    if found.st_mode & 0o022:
-        raise UnsafePath(f"{path} can be written to by others: chmod go-w it, or choose a folder of its own")
+    _refuse_shared(path)
+
+
+def refuse_unsafe_folder(path: Path) -> None:
+    """The same without a change. Raises UnsafePath, FileNotFoundError; what is not there yet has a safe way or not."""
+    _refuse_open_way(path)
+    _refuse_shared(path)
 
 
 def private_file(path: Path) -> None:
@@ -42,11 +46,16 @@ def private_file(path: Path) -> None:
 def private_if_there(path: Path) -> None:
     """The same for a file that somebody else makes, and may take away at any moment: nothing if there is none."""
     with suppress(FileNotFoundError):
-        found = _owned(path, stat.S_ISREG)
-        if found.st_nlink > 1:
-            raise UnsafePath(f"{path} has another name: what is written into it would change another file")
-        if stat.S_IMODE(found.st_mode) & ~0o600:
+        if refuse_unsafe_file(path) & ~0o600:
             path.chmod(0o600)
+
+
+def refuse_unsafe_file(path: Path) -> int:
+    """The same without a change: the permissions that a file of ours has. Raises UnsafePath, FileNotFoundError."""
+    found = _owned(path, stat.S_ISREG)
+    if found.st_nlink > 1:
+        raise UnsafePath(f"{path} has another name: what is written into it would change another file")
+    return stat.S_IMODE(found.st_mode)
 
 
 def create_private(path: Path, content: bytes) -> bool:
@@ -89,6 +98,11 @@ def _is_ours_alone(found: os.stat_result) -> bool:
         return not found.st_mode & 0o077
     closed = 0o037 if found.st_gid in (0, os.getegid()) else 0o077
     return found.st_uid == 0 and not found.st_mode & closed
+
+
+def _refuse_shared(path: Path) -> None:
+    if _owned(path, stat.S_ISDIR).st_mode & 0o022:
+        raise UnsafePath(f"{path} can be written to by others: chmod go-w it, or choose a folder of its own")
 
 
 def _owned(path: Path, is_kind: Callable[[int], bool]) -> os.stat_result:

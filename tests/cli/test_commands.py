@@ -19,7 +19,7 @@ from .fake import FakeService, Reply
 USAGE = 2
 COMMANDS = (
     *("serve", "login", "status", "token", "headers", "logout", "accounts", "import", "export"),
-    *("audit", "rekey", "backup", "restore", "demo", "openapi", "keys"),
+    *("audit", "rekey", "backup", "restore", "demo", "doctor", "openapi", "keys"),
 )
 
 
