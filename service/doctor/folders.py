@@ -88,7 +88,7 @@ def file_system(path: Path, mounts: str) -> str | None:
 
 def _not_there(path: Path, elsewhere: str) -> Told:
     above = next(each for each in path.absolute().parents if each.exists())
-    if os.access(above, os.W_OK | os.X_OK):
+    if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
         return ok(f"{path} is not there yet: the first start makes it.")
     return trouble(f"{path} is not there and cannot be made in {above}.", f"Look: ls -ld {_quoted(above)}", elsewhere)
 
