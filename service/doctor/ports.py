@@ -39,8 +39,8 @@ class Listener:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is this service, and of nobody else that we know of."""
-        return self.who == "service" and self.uid in (None, os.geteuid())
+        """Whether it is this service, of nobody else that we know of. Root's may be Docker, which hands on to it."""
+        return self.who == "service" and self.uid in (None, 0, os.geteuid())
 
     def __str__(self) -> str:
         place = f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"

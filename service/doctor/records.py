@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from service.doctor.finding import Told, ok, trouble, warning
 from service.domain.credential import Credential, Tokens
 from service.domain.decide import REFUSED
-from service.domain.errors import InvalidCredential, LoginRequired, StoreUnavailable
+from service.domain.errors import InvalidCredential, LoginReason, LoginRequired, StoreUnavailable
 from service.oauth.imports import read_credential
 from service.settings import PREFIX, Settings
 from service.store.backend import Backend
@@ -184,7 +184,7 @@ def _standing(credential: Credential) -> Iterator[Told]:
     log_in = "Run: pixir-auth login" + ("" if name == "default" else f" --account {name}")
     match credential.state:
         case "dead":
-            reason = credential.reason or "outcome_unknown"
+            reason = _known(credential.reason)
             said = LoginRequired(name, reason).detail
             yield trouble(f"Account {name} needs a new login: {said} [{reason}]", log_in, *_SEE_ALSO.get(reason, ()))
         case "unreadable":
@@ -205,6 +205,11 @@ def _standing(credential: Credential) -> Iterator[Told]:
                 f"The last refresh of account {name} did not work: {credential.last_error}.",
                 "Look at PIXIR_AUTH_CODEX_ISSUER and the network." if refused else "It is tried again by itself.",
             )
+
+
+def _known(reason: LoginReason | None) -> LoginReason:
+    """A row may say anything."""
+    return reason if reason is not None and reason in get_args(LoginReason) else "outcome_unknown"
 
 
 _SEE_ALSO: Final[dict[str, tuple[str, ...]]] = {
