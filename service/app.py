@@ -19,6 +19,7 @@ from service.broker.keys import Keys
 from service.broker.logins import Door, Logins
 from service.broker.refresher import Refresher
 from service.broker.seams import Seams
+from service.broker.stand_ins import StandIns
 from service.broker.trail import Trail
 from service.domain.caller import RIGHTS, ClientKey, Peer, digest_of
 from service.domain.credential import Credential
@@ -149,7 +150,8 @@ def create_app(
     door = door or OwnPort(port)
     logins = Logins(store, issuer, refresher, providers, door, seams, trail.note)
     public_url = settings.public_url or f"http://{_name(settings.host)}:{port}"
-    services = Services(broker, logins, keys, trail, store, policies, seams, metrics, public_url)
+    stand_ins = StandIns(broker, seams)
+    services = Services(broker, stand_ins, logins, keys, trail, store, policies, seams, metrics, public_url)
     background = Background(store, broker, logins, seams)
 
     async def close() -> None:

@@ -11,7 +11,7 @@ from service.domain.decide import Warning_
 from service.domain.errors import Code, LoginReason
 from service.web.problems import STATUS
 from tests.web.expect import told
-from tests.web.home import home, install
+from tests.web.home import client_key, home, install
 from tests.web.routes import CALLS, called
 
 FILE = Path(__file__).parent.parent / "openapi" / "openapi.json"
@@ -31,6 +31,7 @@ PROMISED = {
     ("GET", "/token"),
     ("GET", "/headers"),
     ("GET", "/forward-auth"),
+    ("POST", "/oauth/token"),
     ("PUT", "/credential"),
     ("POST", "/logout"),
     ("GET", "/healthz"),
@@ -107,7 +108,8 @@ def test_every_operation_may_answer_with_a_problem(document: dict[str, Any]) -> 
     for (_, path), operation in operations(document).items():
         content = dict(operation["responses"]["default"]["content"])
         has_pages = content.pop("text/html", None) is not None
-        assert content == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        kind, name = ("json", "OAuthError") if path == "/oauth/token" else ("problem+json", "Problem")
+        assert content == {f"application/{kind}": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
         assert has_pages == ("text/html" in operation["responses"].get("200", {}).get("content", {})), path
         assert "422" not in operation["responses"]
 
@@ -122,6 +124,7 @@ def test_account_is_a_parameter_wherever_a_credential_is_meant(document: dict[st
     for path, method in [
         ("/token", "get"),
         ("/headers", "get"),
+        ("/oauth/token", "post"),
         ("/status", "get"),
         ("/credential", "put"),
         ("/logout", "post"),
@@ -161,6 +164,7 @@ async def test_answers_are_as_the_document_says(document: dict[str, Any], tmp_pa
     body = {"kind": "api_key", "api_key": "sk-1"}
     async with home(tmp_path) as h:
         await install(h)
+        refresh = {"grant_type": "refresh_token", "refresh_token": await client_key(h, "codex")}
         device = (await h.client.post("/login", json={"flow": "device", "account": "other"})).json()
         calls: list[tuple[str, str, str, Any]] = [
             ("POST", "/login", "/login", {"account": "work"}),
@@ -172,6 +176,8 @@ async def test_answers_are_as_the_document_says(document: dict[str, Any], tmp_pa
             ("GET", "/token", "/token", None),
             ("GET", "/headers", "/headers", None),
             ("GET", "/forward-auth", "/forward-auth?account=nobody", None),
+            ("POST", "/oauth/token", "/oauth/token", refresh),
+            ("POST", "/oauth/token", "/oauth/token?account=nobody", refresh),
             ("PUT", "/credential", "/credential?account=key", body),
             ("GET", "/token", "/token?account=key", None),
             ("POST", "/logout", "/logout", None),

@@ -50,6 +50,7 @@ Code = Literal[
     "unknown_key",
     "unknown_login",
     "unknown_provider",
+    "unsupported_grant_type",
     "unsupported_media_type",
     "wrong_user",
 ]
@@ -98,6 +99,15 @@ class InvalidRequest(AuthError):
     """A parameter or body that cannot be used."""
 
     code = "invalid_request"
+
+
+class UnsupportedGrantType(AuthError):
+    """An OAuth client asks for tokens in another way than with a refresh token."""
+
+    code = "unsupported_grant_type"
+
+    def __init__(self) -> None:
+        super().__init__("Nothing is granted here but for a refresh token, which a client key stands in for.")
 
 
 class InvalidCredential(AuthError):
@@ -241,7 +251,7 @@ class KeyRequired(AuthError):
     code = "key_required"
     next_actions = (
         "Ask the owner for a client key: pixir-auth keys add NAME.",
-        "Send it as the header Authorization: Bearer KEY.",
+        "Send it as the header Authorization: Bearer KEY; to /oauth/token as refresh_token.",
     )
 
     def __init__(self, *, wrong: bool = False) -> None:

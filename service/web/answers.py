@@ -15,6 +15,7 @@ from service.domain.caller import RIGHTS, ClientKey
 from service.domain.decide import Policy, Wish, is_valid, next_attempt_at, refresh_state
 from service.domain.errors import Code
 from service.domain.login import Login, state_at
+from service.domain.secret import Secret
 from service.web.proxies import FORWARD_AUTH
 from service.web.schemas import (
     AuditEntry,
@@ -22,6 +23,7 @@ from service.web.schemas import (
     LoginAnswer,
     PendingLogin,
     RefreshAnswer,
+    RefreshedAnswer,
     StatusAnswer,
     TokenAnswer,
     TokenQuery,
@@ -76,6 +78,18 @@ def headers(grant: Grant, _now: float, shape: Shape) -> Rendered:
 def forward_auth(grant: Grant, _now: float, _shape: Shape) -> Rendered:
     """GET /forward-auth: every header every time, or what a proxy's client sent under that name would go on."""
     return _to_send(grant), b""
+
+
+def refreshed(grant: Grant, now: float, stand_in: Secret) -> bytes:
+    """POST /oauth/token. What it is for (`scope`) is not known here."""
+    answer = RefreshedAnswer(
+        access_token=grant.access_token.reveal(),
+        token_type="Bearer",  # noqa: S106 - the name of a kind of token
+        expires_in=None if grant.expires_at is None else seconds_until(grant.expires_at, now),
+        refresh_token=stand_in.reveal(),
+        id_token=grant.id_token.reveal() if grant.id_token else None,
+    )
+    return answer.model_dump_json(exclude_none=True).encode()
 
 
 RENDERERS: Final = {"/token": token, "/headers": headers, FORWARD_AUTH: forward_auth}

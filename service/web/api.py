@@ -19,6 +19,7 @@ from service.web.failures import add_handlers
 from service.web.guard import asker_of
 from service.web.metrics import LOOKED_AT, Now
 from service.web.metrics import MEDIA_TYPE as METRICS_TYPE
+from service.web.oauth import TOKEN_ENDPOINT
 from service.web.problems import STATUS
 from service.web.proxies import FORWARD_AUTH
 from service.web.schemas import (
@@ -34,6 +35,8 @@ from service.web.schemas import (
     LoginQuery,
     NoBody,
     PastedBody,
+    RefreshBody,
+    RefreshedAnswer,
     StatusAnswer,
     TokenAnswer,
     TokenQuery,
@@ -59,6 +62,13 @@ _TEXT: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/plain":
 _TOLD: Final = {"schema": {"type": "string"}}
 _FOR_A_PROXY: Final[dict[int | str, dict[str, Any]]] = {
     200: {"headers": {"Authorization": _TOLD, "ChatGPT-Account-ID": _TOLD}}
+}
+_REFRESH: Final = {"schema": RefreshBody.model_json_schema()}
+_FORM_OR_JSON: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": _REFRESH, "application/x-www-form-urlencoded": _REFRESH},
+    }
 }
 _HTML: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
 
@@ -201,6 +211,22 @@ async def headers(request: Request, query: Annotated[TokenQuery, Query()]) -> Re
 async def forward_auth(request: Request, query: Annotated[TokenQuery, Query()]) -> Response:
     """What to send to the provider, as headers of an empty answer, for a proxy; every refusal is 401 or 403."""
     return await _granted(request, query)
+
+
+@router.post(TOKEN_ENDPOINT, response_model=RefreshedAnswer, openapi_extra=_FORM_OR_JSON, tags=["token"])
+async def refresh(request: Request, query: Account) -> Response:
+    """Give an existing OAuth client another access token for the client key that it holds as its refresh token.
+
+    The guard has read the body: only the key in it says who asks. A key for one account means that one.
+    """
+    services, caller = services_of(request), caller_of(request)
+    account = query.account
+    if not query.model_fields_set and caller.accounts is not None and len(caller.accounts) == 1:
+        (account,) = caller.accounts
+    see_account(request, account)
+    grant = await services.stand_ins.token(caller.name, account)
+    body = answers.refreshed(grant, services.seams.now(), request.state.stand_in)
+    return Response(body, media_type="application/json")
 
 
 @router.put("/credential", tags=["account"])

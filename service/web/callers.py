@@ -1,7 +1,8 @@
 """Who asks, and whether he may: the one table of routes and rights, and the order in which a caller is recognised.
 
 A client key counts before anything else: whoever sends one wants to be that one. Without a key it is the kernel's word
-on the connection, and only for a request that came straight from there.
+on the connection, and only for a request that came straight from there. Where a key stands in for a refresh token
+nothing but that key counts: an owner whose key is not good is told so.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from service.domain.audit import Deed
 from service.domain.caller import Caller, Peer, Right, owner
 from service.domain.errors import KeyRequired, OutOfScope, WrongUser
 from service.domain.secret import Secret
+from service.web.oauth import TOKEN_ENDPOINT
 from service.web.proxies import FORWARD_AUTH
 
 OPEN: Final = frozenset({"/callback", "/auth/callback", "/healthz", "/readyz"})
@@ -35,6 +37,7 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("GET", "/token"): Rule("token"),
     ("GET", "/headers"): Rule("headers"),
     ("GET", FORWARD_AUTH): Rule("headers"),
+    ("POST", TOKEN_ENDPOINT): Rule("token"),
     ("GET", "/status"): Rule("status"),
     ("GET", "/accounts"): Rule("status"),
     ("GET", "/"): Rule("status"),
@@ -135,13 +138,17 @@ class Callers:
             raise WrongUser
         return caller
 
-    async def _holder(self, presented: list[bytes], authorization: tuple[bytes, ...]) -> Caller:
-        if len(authorization) != 1:  # which of them is meant, somebody in between might see otherwise
-            raise KeyRequired(wrong=True)
-        caller = await self._keys.holder(Secret(presented[0].strip().decode("latin-1")))
+    async def holder(self, key: Secret) -> Caller:
+        """Whose client key this is. Raises KeyRequired, StoreUnavailable."""
+        caller = await self._keys.holder(key)
         if caller is None:
             raise KeyRequired(wrong=True)
         return caller
+
+    async def _holder(self, presented: list[bytes], authorization: tuple[bytes, ...]) -> Caller:
+        if len(authorization) != 1:  # which of them is meant, somebody in between might see otherwise
+            raise KeyRequired(wrong=True)
+        return await self.holder(Secret(presented[0].strip().decode("latin-1")))
 
 
 def name_of(peer: Peer) -> str:

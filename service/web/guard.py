@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Final
 
@@ -19,7 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.domain.caller import Caller, Peer
 from service.domain.errors import AuthError, Code
+from service.domain.secret import Secret
 from service.logs import request_id
+from service.web import oauth
 from service.web.callers import OPEN, Callers, call_of, is_route, name_of, permit
 from service.web.metrics import Asking
 from service.web.problems import problem, problem_of
@@ -55,6 +57,12 @@ _PROBES: Final = frozenset({"GET /healthz", "GET /readyz"})
 _NOTHING: Final = problem("not_found", "There is nothing here.")
 
 _JSON: Final = frozenset({b"application/json", b"application/json;charset=utf-8"})
+
+_JSON_OR_FORM: Final = _JSON | {
+    b"application/x-www-form-urlencoded",
+    b"application/x-www-form-urlencoded;charset=utf-8",
+}
+"""What OAuth clients send to their token endpoint, and to no other place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +174,13 @@ class _Refused(Exception):
         self.answer = answer
 
 
+class _Unread(Exception):
+    """What somebody sends cannot be used; what he is answered."""
+
+    def __init__(self, answer: Response) -> None:
+        self.answer = answer
+
+
 class Guard:
     """The ASGI layer. `warm` may answer a request that passed, before anything slower is woken."""
 
@@ -194,65 +209,63 @@ class Guard:
             await self._asked(asker_of(scope), self._callers.peer_of(scope), scope, receive, send)
 
     async def _asked(self, asker: Asker, peer: Peer, scope: Scope, receive: Receive, send: Send) -> None:
+        asking: Asking = "anybody"
+        stand_in = None
         try:
-            caller = await self._admitted(asker, peer, scope)
+            self._see(asker, peer, scope)
+            if _is_token_request(scope):
+                stand_in, asker = await _stand_in(scope, receive), replace(asker, has_body=False)  # it has been read
+            caller = await self._admitted(asker, peer, scope, stand_in)
+            asking = "anybody" if caller is None else "key" if caller.is_key else "owner"
+            if asker.has_body:
+                most = 0 if caller is None else MAX_BODY  # what is open to all takes no body, and keeps none in memory
+                receive = _replay(await _body(scope, receive, most, _JSON), receive)
+        except ClientDisconnect:
+            return  # half a request is none, and nobody is there to answer
+        except _Unread as no:
+            await self._passed(no.answer, scope, receive, send, asking)
+            return
         except _Refused as no:
             self._callers.note("refused", no.who, no.code, detail=call_of(scope))
             if no.code in ("key_required", "wrong_user"):
                 no.answer.headers["Connection"] = "close"  # a stranger is not kept: he would ask ten thousand times
             await self._passed(no.answer, scope, receive, send, "refused")
             return
-        asking: Asking = "anybody" if caller is None else "key" if caller.is_key else "owner"
-        app = self._app if is_route(scope["path"]) else _NOTHING  # what has no rule never gets to a route
-        if asker.has_body:
-            await self._with_body(app, scope, receive, send, asking)
-        elif caller is not None and self._warm is not None and await self._warm(scope, asker, caller, send):
+        warm = None if asker.has_body else self._warm
+        if caller is not None and warm is not None and await warm(scope, asker, caller, send):
             self._told(f"GET {scope['path']}", 200, asking)
         else:
+            app = self._app if is_route(scope["path"]) else _NOTHING  # what has no rule never gets to a route
             await self._passed(app, scope, receive, send, asking)
 
-    async def _admitted(self, asker: Asker, peer: Peer, scope: Scope) -> Caller | None:
+    def _see(self, asker: Asker, peer: Peer, scope: Scope) -> None:
+        """Whoever it is. Raises _Refused."""
+        if no := refusal(asker, scope["method"], scope["path"], self._allowed, is_unix=peer.is_unix):
+            raise _Refused(no[0], name_of(peer), problem(*no))
+
+    async def _admitted(self, asker: Asker, peer: Peer, scope: Scope, stand_in: Secret | None) -> Caller | None:
         """Who asks, also for the routes; None where nobody is asked who he is. Raises _Refused."""
         method, path, who = scope["method"], scope["path"], name_of(peer)
-        if no := refusal(asker, method, path, self._allowed, is_unix=peer.is_unix):
-            raise _Refused(no[0], who, problem(*no))
         if path in OPEN:
             return None
         try:
-            caller = await self._callers.recognise(peer, asker.authorization, is_forwarded=asker.is_forwarded)
+            if stand_in is None:
+                caller = await self._callers.recognise(peer, asker.authorization, is_forwarded=asker.is_forwarded)
+            else:
+                caller = await self._callers.holder(stand_in)
             who = caller.name
             permit(caller, method, path)
         except AuthError as exc:
             raise _Refused(exc.code, who, problem_of(exc, "")) from exc
         if not self._is_marked(scope):
             raise _Refused("header_required", who, problem("header_required", "This call lacks something."))
-        scope.setdefault("state", {})["caller"] = caller
+        scope.setdefault("state", {}).update(caller=caller, stand_in=stand_in)
         return caller
 
     def _is_marked(self, scope: Scope) -> bool:
         """Whether the call carries the header that forms, images and naive forwarders cannot send."""
         required = self._allowed.required_header
         return required is None or any(name == required for name, _ in scope["headers"])
-
-    async def _with_body(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, asking: Asking) -> None:
-        most = 0 if asking == "anybody" else MAX_BODY  # what is open to all takes no body, and keeps none in memory
-        try:
-            async with asyncio.timeout(BODY_WITHIN):
-                body = await _read(receive, most)
-        except ClientDisconnect:
-            return  # half a request is none, and nobody is there to answer
-        except TimeoutError:
-            late = problem("invalid_request", "The body did not come in time.", headers={"Connection": "close"})
-            await self._passed(late, scope, receive, send, asking)
-            return
-        if body != b"" and _content_type(scope) not in _JSON:
-            other = problem("unsupported_media_type", "The body is not JSON.")
-            await self._passed(other, scope, receive, send, asking)
-        elif body is None:
-            much = problem("payload_too_large", f"At most {most} bytes.")
-            await self._passed(much, scope, receive, send, asking)
-        else:
-            await self._passed(app, scope, _replay(body, receive), send, asking)
 
     async def _passed(
         self, app: ASGIApp | Response, scope: Scope, receive: Receive, send: Send, asking: Asking
@@ -269,18 +282,30 @@ class Guard:
             await send(message)
 
         try:
-            await app(scope, receive, for_a_proxy(dressed) if scope["path"] == FORWARD_AUTH else dressed)
+            await app(scope, receive, _spoken_to(scope, dressed))
         finally:
             took = (time.perf_counter() - began) * 1000
             call = call_of(scope)  # never the path as sent: it may hold a token
             self._told(call, status, asking)
-            is_quiet = asking == "refused" or _is_idle(scope, call, status)  # the trail counts who is refused
+            is_quiet = asking == "refused" or _is_idle(asking, call, status)  # the trail counts who is refused
             access_log.log(logging.DEBUG if is_quiet else logging.INFO, "%s %d %.1fms", call, status, took)
 
 
-def _is_idle(scope: Scope, call: str, status: int) -> bool:
+def _spoken_to(scope: Scope, send: Send) -> Send:
+    """A `send` that tells refusals as they are understood by who asks there."""
+    if scope["path"] == FORWARD_AUTH:
+        return for_a_proxy(send)
+    return oauth.for_a_client(send) if _is_token_request(scope) else send
+
+
+def _is_token_request(scope: Scope) -> bool:
+    """Whether a client key is the refresh token in the body."""
+    return (scope["method"], scope["path"]) == ("POST", oauth.TOKEN_ENDPOINT)
+
+
+def _is_idle(asking: Asking, call: str, status: int) -> bool:
     """Whether it says nothing of the service: a good probe, or what anybody can make it answer as often as he likes."""
-    return (status == 200 and call in _PROBES) or (400 <= status < 500 and scope["path"] in OPEN)
+    return (status == 200 and call in _PROBES) or (400 <= status < 500 and asking == "anybody")
 
 
 def dress(headers: "list[tuple[bytes, bytes]] | tuple[()]") -> list[tuple[bytes, bytes]]:
@@ -288,6 +313,30 @@ def dress(headers: "list[tuple[bytes, bytes]] | tuple[()]") -> list[tuple[bytes,
     names = {name.lower() for name, _ in headers}
     policy = () if NO_CONTENT_POLICY[0] in names else (NO_CONTENT_POLICY,)
     return [*headers, *ALWAYS, *policy]
+
+
+async def _stand_in(scope: Scope, receive: Receive) -> Secret:
+    """The client key of a token request, who has not been recognised yet. Raises _Unread, ClientDisconnect."""
+    body = await _body(scope, receive, oauth.MAX_BODY, _JSON_OR_FORM)
+    try:
+        return oauth.refresh_token(_content_type(scope), body)
+    except AuthError as exc:
+        raise _Unread(problem_of(exc, "")) from exc
+
+
+async def _body(scope: Scope, receive: Receive, most: int, kinds: frozenset[bytes]) -> bytes:
+    """The whole body, of one of these types unless it is empty. Raises _Unread, ClientDisconnect."""
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            body = await _read(receive, most)
+    except TimeoutError as exc:
+        headers = {"Connection": "close"}
+        raise _Unread(problem("invalid_request", "The body did not come in time.", headers=headers)) from exc
+    if body != b"" and _content_type(scope) not in kinds:
+        raise _Unread(problem("unsupported_media_type", "A body of this type is not read here."))
+    if body is None:
+        raise _Unread(problem("payload_too_large", f"At most {most} bytes."))
+    return body
 
 
 async def _read(receive: Receive, most: int) -> bytes | None:

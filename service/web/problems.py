@@ -1,9 +1,11 @@
 """The one table from error codes to HTTP status, and problem answers (RFC 9457). Never echoes what was sent."""
 
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 from starlette.responses import Response
+from starlette.types import Message, Send
 
 from service.domain.errors import CODES, AuthError, Code, KeyRequired, LoginRequired, OutOfScope
 
@@ -41,6 +43,7 @@ STATUS: Final[dict[Code, tuple[int, str]]] = {
     "unknown_key": (404, "Unknown client key"),
     "unknown_login": (404, "Unknown login"),
     "unknown_provider": (422, "Unknown provider"),
+    "unsupported_grant_type": (400, "Grant type not supported"),
     "unsupported_media_type": (415, "Unsupported media type"),
     "wrong_user": (403, "Another user"),
 }
@@ -102,6 +105,27 @@ def problem_of(error: AuthError, public_url: str) -> Response:
         login_url=login_url,
         reason=error.reason,
     )
+
+
+def retold(send: Send, told: Callable[[Message, bytes], tuple[Message, bytes]]) -> Send:
+    """A `send` for one answer; if it is a refusal, it is sent as `told` tells it, who gets its start and its body."""
+    held: Message = {}
+    body = b""
+
+    async def sent(message: Message) -> None:
+        nonlocal held, body
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            held = message
+        elif not held:
+            await send(message)
+        else:
+            body += message.get("body", b"")
+            if not message.get("more_body", False):
+                start, content = told(held, body)
+                await send(start)
+                await send({"type": "http.response.body", "body": content})
+
+    return sent
 
 
 def _challenge(error: AuthError) -> dict[str, str] | None:

@@ -9,6 +9,8 @@ from typing import Final
 
 from starlette.types import Message, Send
 
+from service.web.problems import retold
+
 FORWARD_AUTH: Final = "/forward-auth"
 """Where proxies ask: `auth_request` of nginx, `forward_auth` of Caddy, ForwardAuth of Traefik."""
 
@@ -20,23 +22,7 @@ def proxy_status(status: int) -> int:
 
 def for_a_proxy(send: Send) -> Send:
     """A `send` for one answer."""
-    held: Message = {}
-    body = b""
-
-    async def sent(message: Message) -> None:
-        nonlocal held, body
-        if message["type"] == "http.response.start" and message["status"] >= 400:
-            held = message
-        elif not held:
-            await send(message)
-        else:
-            body += message.get("body", b"")
-            if not message.get("more_body", False):
-                start, told = for_proxies(held, body)
-                await send(start)
-                await send({"type": "http.response.body", "body": told})
-
-    return sent
+    return retold(send, for_proxies)
 
 
 def for_proxies(start: Message, body: bytes) -> tuple[Message, bytes]:

@@ -246,6 +246,24 @@ class TokenAnswer(BaseModel):
     warning: Warning_ | None = None
 
 
+class RefreshBody(BaseModel):
+    """What an OAuth client sends to its token endpoint (RFC 6749 section 6), as a form or as JSON; more is ignored."""
+
+    grant_type: Literal["refresh_token"]
+    refresh_token: str = Field(pattern="^[ -~]+$", description="A client key, which stands in for it.")
+    client_id: str | None = Field(None, description="Of no meaning here.")
+
+
+class RefreshedAnswer(BaseModel):
+    """RFC 6749 section 5.1. The refresh token is the one that was sent. An API key has no expiry."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int | None = None
+    refresh_token: str
+    id_token: str | None = None
+
+
 class KeyAnswer(BaseModel):
     """A client key, without the key. `is_first`: a file held it at the start, and it is good until the end."""
 
@@ -317,6 +335,20 @@ class Problem(BaseModel):
     retry_after: int | None = None
     login_url: str | None = None
     reason: LoginReason | None = None
+
+
+class OAuthError(Problem):
+    """RFC 6749 section 5.2, with the problem beside it."""
+
+    error: Literal[
+        "invalid_grant",
+        "invalid_request",
+        "server_error",
+        "temporarily_unavailable",
+        "unauthorized_client",
+        "unsupported_grant_type",
+    ]
+    error_description: str
 
 
 def instant(at: float | None) -> str | None:

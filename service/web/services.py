@@ -11,6 +11,7 @@ from service.broker.broker import Broker, Standing
 from service.broker.keys import Keys
 from service.broker.logins import Logins
 from service.broker.seams import Seams
+from service.broker.stand_ins import StandIns
 from service.broker.trail import Trail
 from service.domain.audit import Deed
 from service.domain.backup import Batch, Outcome
@@ -46,6 +47,7 @@ class Services:
     """What the routes call. `public_url`: where people reach us."""
 
     broker: Broker
+    stand_ins: StandIns
     logins: Logins
     keys: Keys
     trail: Trail

@@ -10,6 +10,8 @@ INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 """RFC 3339, UTC."""
 
 PROBLEM = {"type", "title", "status", "detail", "code", "next_actions"}
+OAUTH = {"error", "error_description"}
+"""What a problem has beside it where OAuth clients ask (RFC 6749 section 5.2)."""
 EXTRAS = {"account", "retry_after", "login_url", "reason"}
 
 LOGIN = {"id", "account", "provider", "flow", "state", "expires_at", "expires_in", "fallback"}
@@ -49,7 +51,18 @@ async def lawful(answer: httpx.Response) -> None:
     if answer.content and answer.headers["content-type"].endswith("json"):
         _members(answer.json())
     if answer.status_code >= 400 and answer.content:
-        assert answer.headers["content-type"] in ("application/problem+json", "text/html; charset=utf-8")
+        kinds = ("application/problem+json", "text/html; charset=utf-8")
+        assert answer.headers["content-type"] in kinds or _is_oauth_error(answer)
+
+
+def _is_oauth_error(answer: httpx.Response) -> bool:
+    """RFC 6749 section 5.2, to the letter: the type, and what may stand in a description."""
+    if answer.headers["content-type"] != "application/json" or "error" not in answer.json():
+        return False
+    assert answer.headers["pragma"] == "no-cache"
+    assert "www-authenticate" not in answer.headers
+    assert re.fullmatch(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+", answer.json()["error_description"])
+    return True
 
 
 def _members(value: Any, name: str = "") -> None:
@@ -68,9 +81,11 @@ def _members(value: Any, name: str = "") -> None:
 
 def problem(answer: httpx.Response, status: int, code: str, *extras: str) -> dict[str, Any]:
     """A problem answer (RFC 9457) with these extra members and no others; its body."""
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
     body: dict[str, Any] = answer.json()
-    assert set(body) == PROBLEM | set(extras)
+    is_oauth = _is_oauth_error(answer)
+    kind = "application/json" if is_oauth else "application/problem+json"
+    assert (answer.status_code, answer.headers["content-type"]) == (status, kind), answer.text
+    assert set(body) == PROBLEM | set(extras) | (OAUTH if is_oauth else set())
     assert set(extras) <= EXTRAS
     assert (body["status"], body["code"]) == (status, code)
     assert body["type"].endswith(code)

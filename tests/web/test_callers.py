@@ -28,6 +28,7 @@ NEEDS: dict[tuple[str, str], str | None] = {
     ("GET", "/token"): "token",
     ("GET", "/headers"): "headers",
     ("GET", "/forward-auth"): "headers",
+    ("POST", "/oauth/token"): "token",
     ("GET", "/status"): "status",
     ("GET", "/accounts"): "status",
     ("GET", "/"): "status",
@@ -54,7 +55,10 @@ NEEDS: dict[tuple[str, str], str | None] = {
 }
 """What the contract says; None: open to anybody."""
 
-GUARDED = [call for call in CALLS if NEEDS[call]]
+BY_BODY = ("POST", "/oauth/token")
+"""Where nothing but the key in the body says who asks."""
+
+GUARDED = [call for call in CALLS if NEEDS[call] and call != BY_BODY]
 OPEN_CALLS = [call for call in CALLS if not NEEDS[call]]
 
 FORWARDING = [

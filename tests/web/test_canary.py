@@ -51,7 +51,8 @@ class Hunt:
         if body is not None:
             sent.append(("Content-Type", "application/json"))
         answer = await send(self.house.app, method, target, sent, body)
-        if urlsplit(target).path not in ("/token", "/headers"):
+        path = urlsplit(target).path
+        if path not in ("/token", "/headers") and (path, answer.status_code) != ("/oauth/token", 200):
             told = answer.text + str(answer.headers.raw)
             self.told += told.replace(answer.headers.get("location", "\0"), "")
         self._collect()
@@ -150,12 +151,20 @@ async def refresh_in_all_ways(hunt: Hunt, account: str) -> None:
     await hunt.ask("GET", f"/token?account={account}")
 
 
+async def refresh_as_a_client(hunt: Hunt, key: str, account: str) -> int:
+    document = {"grant_type": "refresh_token", "refresh_token": key}
+    answer = await hunt.ask("POST", f"/oauth/token?account={account}", json.dumps(document).encode())
+    await hunt.ask("POST", f"/oauth/token?refresh_token={key}", json.dumps({"refresh_token": key}).encode())
+    return answer.status_code
+
+
 async def use_client_keys(hunt: Hunt) -> None:
     key, wrong = await client_key(hunt.house, "ci"), f"wrong-{'k' * 40}"
     hunt.secrets |= {key, wrong}
     for sent in (key, wrong):
         for path in ("/token", "/status", "/keys", "/nowhere", f"/login/{wrong}"):
             await hunt.ask("GET", path, Authorization=f"Bearer {sent}")
+        await refresh_as_a_client(hunt, sent, "default")
     await hunt.ask("GET", "/keys")
     await hunt.ask("DELETE", "/keys/ci")
     await hunt.ask("POST", "/rekey")
@@ -191,8 +200,12 @@ async def test_a_whole_life(hunt: Hunt) -> None:
     await log_in_in_a_browser(hunt, "work")
     await log_in_with_a_device_code(hunt, "home")
     await fail_to_log_in(hunt, "other")
+    stand_in = await client_key(house, "stand-in")
+    hunt.secrets.add(stand_in)
     for account in ("work", "home"):
+        assert await refresh_as_a_client(hunt, stand_in, account) == 200
         await refresh_in_all_ways(hunt, account)
+        await refresh_as_a_client(hunt, stand_in, account)
     await back_up_and_restore(hunt)
     assert len(hunt.secrets) > 40
     assert hunt.found(sealed(hunt.folder)) == []

@@ -97,6 +97,8 @@ MEMBERS = [
     "api_key",
     "tokens",
     "OPENAI_API_KEY",
+    "grant_type",
+    "client_id",
     "unknown",
 ]
 
@@ -123,6 +125,13 @@ async def test_bodies_are_not_echoed(h: House, said: io.StringIO, method: str, p
         unseen(answer, said)
     for kind in (CANARY, f"text/{CANARY}", f"application/json;{CANARY}", "text/plain"):
         unseen(await send(h.app, method, path, [("Content-Type", kind)], CANARY.encode()), said)
+
+
+@pytest.mark.parametrize("name", ["grant_type", "refresh_token", "client_id", CANARY])
+async def test_forms_are_not_echoed(h: House, said: io.StringIO, name: str) -> None:
+    for rest in ("", "&grant_type=refresh_token", f"&grant_type=refresh_token&refresh_token={CANARY}", f"&{name}=x"):
+        form = [("Content-Type", "application/x-www-form-urlencoded")]
+        unseen(await send(h.app, "POST", "/oauth/token", form, f"{name}={CANARY}{rest}".encode()), said)
 
 
 async def test_a_large_body_is_not_echoed(h: House, said: io.StringIO) -> None:

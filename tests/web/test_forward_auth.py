@@ -38,6 +38,7 @@ NEVER: set[str] = {
     "payload_too_large",
     "scope",
     "unknown_provider",
+    "unsupported_grant_type",
     "unsupported_media_type",
     "wrong_user",
 }

@@ -226,6 +226,8 @@ async def test_other_types_are_refused(h: House, kind: str | None) -> None:
     headers = {} if kind is None else {"Content-Type": kind}
     for method, path in BODIES:
         answer = await h.client.request(method, path, content=b'{"account":"x","url":"?"}', headers=headers)
+        if path == "/oauth/token" and kind == "application/x-www-form-urlencoded":
+            continue  # the one place where a form is read
         problem(answer, 415, "unsupported_media_type")
 
 
