@@ -156,7 +156,8 @@ class Service:
         document = _object(answer.body) if answer.media_type.endswith("json") else None
         if document is not None and 200 <= answer.status < 300:
             return document
-        if document is not None and answer.media_type == "application/problem+json":
+        is_problem = answer.media_type == "application/problem+json"
+        if document is not None and (is_problem or {"error", "code"} <= set(document)):  # as /oauth/token says it
             raise Problem(answer.status, document)
         raise Failure(
             f"What answers at {self._where} is not pixir-auth (HTTP {answer.status}).",

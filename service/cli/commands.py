@@ -152,11 +152,17 @@ def export(
         typer.Option("--format", help="An auth.json of Codex or Pixir, or shell lines."),
     ],
     account: Account = "default",
+    stand_in: Annotated[
+        str | None,
+        typer.Option(
+            "--stand-in", metavar="FILE|-", help="A client key that Codex refreshes with, through the service."
+        ),
+    ] = None,
 ) -> None:
     """Print the present token in another program's shape, without the refresh token."""
     from service.cli.transfer import export_credential
 
-    raise typer.Exit(export_credential(the_service(), form, account=account))
+    raise typer.Exit(export_credential(the_service(), form, account=account, stand_in=stand_in))
 
 
 @keys_app.command("add")

@@ -11,11 +11,8 @@ from urllib.parse import quote
 from service.cli.accounts import duration
 from service.cli.client import Body, Service
 from service.cli.console import DONE, Failure, out, out_json, say
-from service.domain.caller import digest_of
+from service.domain.caller import KEY_PREFIX, digest_of
 from service.domain.secret import Secret
-
-_PREFIX: Final = "pixir_"
-"""What a client key begins with, so that whoever searches for leaked secrets knows one when he sees it."""
 
 _MAX_PAGE: Final = 1000
 """Entries of the audit trail in one answer."""
@@ -25,7 +22,7 @@ def add_key(
     service: Service, name: str, *, accounts: Collection[str], scope: Collection[str], expires_in: int | None
 ) -> int:
     """Make a key, have it let in, and print it: the only time."""
-    key = Secret(_PREFIX + secrets.token_urlsafe(32))
+    key = Secret(KEY_PREFIX + secrets.token_urlsafe(32))
     wish: Body = {"digest": digest_of(key), "expires_in": expires_in}
     wish |= {"accounts": sorted(set(accounts))} if accounts else {}
     wish |= {"scope": sorted(set(scope))} if scope else {}

@@ -1,11 +1,13 @@
 """`import` and `export`: logins that come from other programs, and tokens for those that read files.
 
-Promises that no refresh token leaves: whoever else held it would spend it, and end the login.
+Promises that no refresh token leaves: whoever else held it would spend it, and end the login. A client key may stand in
+for it.
 """
 
 import base64
 import json
 import os
+import re
 import shlex
 import stat
 import sys
@@ -16,7 +18,7 @@ from typing import Any, Final, Literal
 from service.cli.access import sendable, warn
 from service.cli.accounts import status_lines
 from service.cli.client import Body, Service
-from service.cli.console import DONE, Failure, out, out_json, say
+from service.cli.console import DONE, MISUSED, Failure, out, out_json, say
 from service.domain.secret import Secret
 from service.oauth.claims import unverified_claims
 
@@ -24,6 +26,8 @@ Format = Literal["codex", "pixir", "env"]
 
 MAX_IMPORT: Final = 1024 * 1024
 """Bytes of a file to import: a thousand times an auth.json."""
+
+TOKEN_ENDPOINT: Final = "/oauth/token"  # noqa: S105 - a path
 
 _AUTH: Final = "https://api.openai.com/auth"
 
@@ -46,22 +50,46 @@ def import_credential(service: Service, source: str, *, account: str) -> int:
     return DONE
 
 
-def export_credential(service: Service, form: Format, *, account: str) -> int:
-    """The present token in another program's shape, without the refresh token."""
+def export_credential(service: Service, form: Format, *, account: str, stand_in: str | None = None) -> int:
+    """The present token in another program's shape, without the refresh token.
+
+    stand_in: where a client key is read that Codex is to refresh with.
+    """
+    if stand_in is not None and form != "codex":
+        raise Failure("Only Codex refreshes with a client key: --format codex.", exit_code=MISUSED)
+    held = _held(service, stand_in) if stand_in is not None else {}
     token = service.get("/token", {"account": account})
     status = service.get("/status", {"account": account})
     warn(token)
     access = Secret(sendable(token.get("access_token")))
+    if held and (token.get("kind") == "api_key" or Secret(held["access_token"]) != access):
+        raise Failure(
+            "This key is not for a subscription of this account alone, and Codex does not say which it means.",
+            f"Make one that is: pixir-auth keys add NAME --scope token --account {account}",
+        )
     _warn_of_readers()
     if form == "env":
         out("\n".join(f"export {name}={shlex.quote(value)}" for name, value in _environment(access, token, status)))
     else:
-        out_json(_codex(access, token, status) if form == "codex" else _pixir(access, token, status))
+        out_json(_codex(access, token, status, held) if form == "codex" else _pixir(access, token, status))
     return DONE
 
 
-def _codex(access: Secret, token: Body, status: Body) -> Body:
-    """An `auth.json` that the Codex CLI reads; it works until the token expires."""
+def _held(service: Service, source: str) -> Body:
+    """What an `auth.json` holds of a client key: it, what it is given, and where it is good."""
+    key = _read(source).decode("latin-1").strip()
+    if not re.fullmatch(r"[!-~]+", key):
+        raise Failure("That is no client key.")
+    given = service.call("POST", TOKEN_ENDPOINT, body={"grant_type": "refresh_token", "refresh_token": key})
+    access = sendable(given.get("access_token"))
+    members = {"id_token": given.get("id_token"), "access_token": access, "refresh_token": key}
+    # Codex before 0.169 reads no issuer here, and wants the variable.
+    issuer = None if service.unix_socket else {"issuer": service.url, "client_id": "pixir-auth"}
+    return {name: member for name, member in {**members, "oauth_provenance": issuer}.items() if member is not None}
+
+
+def _codex(access: Secret, token: Body, status: Body, held: Body) -> Body:
+    """An `auth.json` that the Codex CLI reads; it works until the token expires, or, with a key, for good."""
     if token.get("kind") == "api_key":
         return {"auth_mode": "apikey", "OPENAI_API_KEY": access.reveal()}
     return {
@@ -72,6 +100,7 @@ def _codex(access: Secret, token: Body, status: Body) -> Body:
             "access_token": access.reveal(),
             "refresh_token": "",
             "account_id": status.get("account_id"),
+            **held,
         },
         "last_refresh": status.get("obtained_at"),  # without it Codex does not count the tokens as usable
     }

@@ -9,6 +9,10 @@ from service.domain.secret import Secret
 Right = Literal["token", "headers", "status", "login", "admin"]
 """What a caller may be let do; `admin` is everything that changes who is served and with what."""
 
+KEY_PREFIX: Final = "pixir_"
+"""What a client key begins with, so that whoever searches for leaked secrets, or is given one as a refresh token, knows
+one when he sees it."""
+
 RIGHTS: Final[tuple[Right, ...]] = get_args(Right)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from service.domain.caller import KEY_PREFIX
 from service.domain.credential import Identity, Tokens
 from service.domain.errors import InvalidCredential
 from service.domain.secret import Secret
@@ -35,6 +36,8 @@ def read_credential(document: dict[str, Any], *, now: float) -> Tokens | ApiKey:
 
 def _subscription(members: dict[str, Any], *, expires_at: float | None, now: float) -> Tokens:
     access, refresh = _required(members, "access_token"), _required(members, "refresh_token")
+    if refresh.reveal().startswith(KEY_PREFIX):  # nothing that could be refreshed, in the place of what can
+        raise InvalidCredential("The refresh token is a client key: this is a copy of a login that is here already.")
     id_token = _optional(members, "id_token")
     if expires_at is None:
         expires_at = claims.instant(access, "exp")

@@ -113,6 +113,7 @@ class FakeService:
         handler = {
             ("GET", "/token"): self._token,
             ("GET", "/headers"): self._headers,
+            ("POST", "/oauth/token"): lambda _name: self._refresh(asked),
             ("GET", "/status"): lambda name: Reply(body=self._known(name)),
             ("POST", "/logout"): self._logout,
             ("PUT", "/credential"): lambda name: self._install(name, asked),
@@ -139,6 +140,19 @@ class FakeService:
         expiry = {"expires_at": status["expires_at"], "expires_in": 3600} if status["kind"] == "subscription" else {}
         token = {"access_token": self.access_token, "token_type": "Bearer", "account": name, "kind": status["kind"]}
         return Reply(body={**token, **expiry, "generation": self.generation})
+
+    def _refresh(self, asked: Received) -> Reply:
+        assert asked.query == {}, "Codex asks without one"
+        key = asked.json["refresh_token"]
+        return Reply(
+            body={
+                "access_token": self.access_token,
+                "token_type": "Bearer",
+                "expires_in": 3600,
+                "refresh_token": key,
+                "id_token": "real.id.token",
+            }
+        )
 
     def _headers(self, name: str) -> Reply:
         status = self._known(name)

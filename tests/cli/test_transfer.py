@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from service.cli import transfer
-from service.cli.console import DONE, FAILED, LOGIN_REQUIRED, UNREACHABLE
+from service.cli.console import DONE, FAILED, LOGIN_REQUIRED, MISUSED, UNREACHABLE
+from service.domain.errors import InvalidCredential
 from service.domain.secret import Secret
 from service.oauth.claims import identity, unverified_claims
 from service.oauth.imports import read_credential
 
 from .conftest import Run, in_process_of_its_own
-from .fake import ACCESS, REFRESH, FakeService, Reply, api_key, problem, subscription
+from .fake import ACCESS, REFRESH, FakeService, Reply, api_key, problem, running, subscription
 
 CODEX = {"tokens": {"id_token": "a.b.c", "access_token": ACCESS, "refresh_token": REFRESH, "account_id": "acct-1"}}
 AUTH = "https://api.openai.com/auth"
@@ -112,6 +113,80 @@ def test_codex_auth_json(fake: FakeService, run: Run) -> None:
         "exp": 1893456000,
         AUTH: {"chatgpt_account_id": "acct-1", "chatgpt_plan_type": "plus"},
     }
+
+
+KEY = "pixir_0a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0u"
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    file = tmp_path / "codex.key"
+    file.write_text(f"{KEY}\n")
+    return file
+
+
+def test_codex_is_given_a_client_key_for_its_refresh_token(fake: FakeService, run: Run, key_file: Path) -> None:
+    document = exported(run, "codex", "--stand-in", str(key_file))
+    assert document["tokens"] == {
+        "id_token": "real.id.token",
+        "access_token": ACCESS,
+        "refresh_token": KEY,
+        "account_id": "acct-1",
+        "oauth_provenance": {"issuer": fake.url, "client_id": "pixir-auth"},
+    }
+    (asked,) = fake.sent("POST", "/oauth/token")
+    assert asked.json == {"grant_type": "refresh_token", "refresh_token": KEY}
+
+
+def test_the_key_may_come_from_the_command_that_makes_it(fake: FakeService) -> None:
+    ran = in_process_of_its_own("export", "--format", "codex", "--stand-in", "-", stdin=f"{KEY}\n".encode())
+    assert json.loads(ran.out)["tokens"]["refresh_token"] == KEY
+
+
+def test_through_a_unix_socket_nobody_knows_where_codex_is_to_ask(
+    run: Run, key_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with running(FakeService(), socket := tmp_path / "s"):
+        monkeypatch.setenv("PIXIR_AUTH_UNIX_SOCKET", str(socket))
+        assert "oauth_provenance" not in exported(run, "codex", "--stand-in", str(key_file))["tokens"]
+
+
+def test_a_key_that_means_another_account_is_not_written(fake: FakeService, run: Run, key_file: Path) -> None:
+    other = {"access_token": "of-another", "token_type": "Bearer", "refresh_token": KEY}
+    fake.replies["POST", "/oauth/token"] = Reply(body=other)
+    ran = run("export", "--format", "codex", "--stand-in", str(key_file))
+    assert (ran.code, ran.out) == (FAILED, "")
+    assert "keys add NAME --scope token --account default" in ran.err
+    fake.replies.clear()
+    fake.accounts["default"] = api_key("default")
+    assert run("export", "--format", "codex", "--stand-in", str(key_file)).code == FAILED
+
+
+def test_a_key_that_is_not_good_is_not_written(fake: FakeService, run: Run, key_file: Path) -> None:
+    told = {"error": "invalid_grant", "code": "key_required", "detail": "This client key is not good here."}
+    fake.replies["POST", "/oauth/token"] = Reply(400, told)
+    ran = run("export", "--format", "codex", "--stand-in", str(key_file))
+    assert (ran.code, ran.out) == (FAILED, "")
+    assert "not good here. [key_required]" in ran.err
+
+
+@pytest.mark.parametrize("content", ["", "two words", "a\nb", "k\xe4y", "{}\t{}"])
+def test_what_is_no_key_is_not_sent(fake: FakeService, run: Run, key_file: Path, content: str) -> None:
+    key_file.write_text(content)
+    assert run("export", "--format", "codex", "--stand-in", str(key_file)).err == "That is no client key.\n"
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("form", ["pixir", "env"])
+def test_nobody_else_refreshes_with_a_key(fake: FakeService, run: Run, key_file: Path, form: str) -> None:
+    assert run("export", "--format", form, "--stand-in", str(key_file)).code == MISUSED
+    assert not fake.requests
+
+
+def test_what_holds_a_key_is_no_login_to_take_over(fake: FakeService, run: Run, key_file: Path) -> None:
+    document = exported(run, "codex", "--stand-in", str(key_file))
+    with pytest.raises(InvalidCredential, match="is a client key"):
+        read_credential(document, now=0)
 
 
 def test_codex_id_token_tells_what_the_access_token_claims(fake: FakeService, run: Run) -> None:
