@@ -303,6 +303,115 @@ async def test_a_body_is_json(kinds: tuple[bytes, ...], status: int) -> None:
     assert start["status"] == status
 
 
+# a client key for a refresh token
+
+ASKED = b'{"grant_type":"refresh_token","refresh_token":"good"}'
+FORM = (b"content-type", b"application/x-www-form-urlencoded")
+
+
+async def refresh(
+    content: bytes = ASKED, *more: Any, headers: Headers = (HOST, HAS_BODY, JSON), app: App | None = None, **asking: Any
+) -> tuple[int, Any]:
+    """The status of the answer and what it says, if it is a refusal."""
+    start, *pieces = await asked(
+        app or App(), headers, (body(content), *more), method="POST", path="/oauth/token", **asking
+    )
+    told = b"".join(piece["body"] for piece in pieces)
+    return start["status"], json.loads(told) if told else None
+
+
+async def test_the_key_in_the_body_is_who_asks_and_the_body_goes_no_further() -> None:
+    for peer in (Peer(OWN), Peer(1001), Peer(None)):
+        for headers in ((HOST, HAS_BODY, JSON), (HOST, HAS_BODY, JSON, (b"authorization", b"Bearer bad"))):
+            app, counted = App(), []
+            assert await refresh(app=app, peer=peer, headers=headers, counted=counted) == (200, None)
+            (scope,) = app.scopes
+            assert scope["state"] == {"caller": HOLDER, "stand_in": Secret("good")}
+            assert counted == [("POST /oauth/token", 200, "key")]
+
+
+async def test_elsewhere_no_body_holds_a_key() -> None:
+    app = App()
+    await asked(app, (HOST, HAS_BODY, JSON), (body(ASKED),), method="POST", path="/login")
+    assert app.scopes[0]["state"] == {"caller": owner(OWN), "stand_in": None}
+    for method, path in (("PUT", "/oauth/token"), ("POST", "/oauth/token/"), ("POST", "/token")):
+        start, *_ = await asked(App(), (HOST, HAS_BODY, FORM), (body(b"a=b"),), method=method, path=path)
+        assert start["status"] == 415, "nor is a form read"
+
+
+async def test_who_has_no_good_key_is_noted_and_let_go_whoever_he_is() -> None:
+    told, app = Told(), App()
+    status, answer = await refresh(ASKED.replace(b"good", b"bad"), app=app, told=told)
+    assert (status, answer["error"], app.scopes) == (400, "invalid_grant", [])
+    assert told == [("refused", "uid 1000", "key_required", "POST /oauth/token")]
+    start, _ = await asked(
+        App(), (HOST, JSON), (body(ASKED.replace(b"good", b"bad")),), method="POST", path="/oauth/token"
+    )
+    assert (b"connection", b"close") in start["headers"]
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        ((b"host", b"evil"), "host_not_allowed"),
+        ((b"origin", b"http://evil"), "cross_site"),
+        ((b"sec-fetch-site", b"cross-site"), "cross_site"),
+    ],
+)
+async def test_of_who_may_not_ask_no_body_is_read(header: tuple[bytes, bytes], code: str) -> None:
+    told = Told()
+    start, answer = await asked(
+        App(), (HOST, HAS_BODY, FORM, header), (), method="POST", path="/oauth/token", told=told
+    )
+    assert (start["status"], json.loads(answer["body"])["code"]) == (421 if header[0] == b"host" else 403, code)
+    assert told == [("refused", "uid 1000", code, "POST /oauth/token")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "status", "code"),
+    [
+        ((HOST, HAS_BODY, JSON), b"{}", 400, "invalid_request"),
+        ((HOST, JSON), b"", 400, "invalid_request"),
+        ((HOST, HAS_BODY, JSON), b'{"grant_type":"password"}', 400, "unsupported_grant_type"),
+        ((HOST, HAS_BODY, JSON), b" " * (16 * 1024 + 1), 413, "payload_too_large"),
+        ((HOST, HAS_BODY), ASKED, 415, "unsupported_media_type"),
+        ((HOST, HAS_BODY, (b"content-type", b"text/plain")), ASKED, 415, "unsupported_media_type"),
+    ],
+)
+async def test_what_holds_no_key_is_nobodys_and_fills_no_log(
+    headers: Headers, content: bytes, status: int, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="service.access")
+    told, app, counted = Told(), App(), []
+    got, answer = await refresh(content, headers=headers, app=app, told=told, counted=counted)
+    assert (got, answer["status"], answer["code"]) == (status, status, code)
+    assert (told, app.scopes, caplog.records) == ([], [], [])
+    assert counted == [("POST /oauth/token", status, "anybody")]
+
+
+async def test_a_form_and_json_are_the_same_and_the_bound_is_exact() -> None:
+    form = b"grant_type=refresh_token&refresh_token=good"
+    charset = (b"content-type", b"Application/x-www-form-urlencoded; charset=UTF-8")
+    assert await refresh(form, headers=(HOST, HAS_BODY, FORM)) == (200, None)
+    assert await refresh(form, headers=(HOST, HAS_BODY, charset)) == (200, None)
+    assert await refresh(form + b"&x=" + b"x" * (16 * 1024 - len(form) - 3), headers=(HOST, FORM)) == (200, None)
+    assert await refresh(ASKED.ljust(16 * 1024)) == (200, None)
+    assert (await refresh(ASKED, headers=(HOST, HAS_BODY, FORM)))[0] == 400
+
+
+async def test_half_of_a_key_is_none_and_nobody_is_answered() -> None:
+    app = App()
+    messages = (body(ASKED, more=True), {"type": "http.disconnect"})
+    assert await asked(app, (HOST, HAS_BODY, JSON), messages, method="POST", path="/oauth/token") == []
+    assert app.scopes == []
+
+
+async def test_a_mark_is_needed_here_too() -> None:
+    marked = allowed_for(1455, "http://localhost:1455", (), "X-Mark")
+    assert (await refresh(allowed=marked))[1]["code"] == "header_required"
+    assert (await refresh(allowed=marked, headers=(HOST, JSON, (b"x-mark", b""))))[0] == 200
+
+
 # who is let in
 
 

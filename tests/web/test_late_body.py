@@ -10,7 +10,10 @@ from service.web import guard
 from tests.kit import house
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("path", "status"), [("/login", 422), ("/oauth/token", 400)])
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, status: int
+) -> None:
     monkeypatch.setattr(guard, "BODY_WITHIN", 0.05)
 
     async def late() -> Any:
@@ -28,8 +31,8 @@ async def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monke
             sent.append(message)
 
         headers = [(b"host", b"localhost:1455"), (b"content-length", b"9"), (b"content-type", b"application/json")]
-        scope = {"type": "http", "method": "POST", "path": "/login", "query_string": b"", "headers": headers}
+        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
         await h.app(scope, receive, send)
-        assert sent[0]["status"] == 422
+        assert sent[0]["status"] == status
         assert (b"connection", b"close") in sent[0]["headers"], "the rest of the body is no request"
         assert b"did not come in time" in sent[1]["body"]
