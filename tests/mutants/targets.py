@@ -41,6 +41,7 @@ TARGETS: Final = (
             "Callers._holder(): 0 -> -1": "there is exactly one by then",
         },
     ),
+    Target("service.web.oauth", ("web/test_oauth_token.py", "web/test_guard_alone.py")),
     Target(
         "service.store.vault",
         ("store/test_vault.py",),
