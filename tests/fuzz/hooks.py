@@ -1,7 +1,8 @@
 """What schemathesis is told beside the document: loaded by its own process, with what it needs in the environment.
 
 Requests are steered so that they meet: a few accounts instead of as many as there are names, a login that the issuer
-really made in every third PUT /credential, and no wait for the end of a login that nobody finishes.
+really made in every third PUT /credential, a good client key in every third POST /oauth/token, and no wait for the end
+of a login that nobody finishes.
 """
 
 import itertools
@@ -19,6 +20,9 @@ ACCOUNTS: Final = ("default", "work", "ada")
 LOGIN: Final = json.loads(os.environ["PIXIR_FUZZ_LOGIN"])
 """Body of a PUT /credential."""
 
+REFRESH: Final = {"grant_type": "refresh_token", "refresh_token": os.environ["PIXIR_FUZZ_KEY"]}
+"""Body of a POST /oauth/token."""
+
 LONGEST_WAIT: Final = 0.01
 _turn = itertools.count()
 
@@ -31,8 +35,9 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
         query["account"] = ACCOUNTS[next(_turn) % len(ACCOUNTS)]
     if _is_longer(query.get("wait")):
         query["wait"] = LONGEST_WAIT
-    if (case.method, case.path) == ("PUT", "/credential") and next(_turn) % 3 == 0 and isinstance(case.body, dict):
-        case.body = LOGIN
+    bodies = {("PUT", "/credential"): LOGIN, ("POST", "/oauth/token"): REFRESH}
+    if (case.method, case.path) in bodies and next(_turn) % 3 == 0 and isinstance(case.body, dict):
+        case.body = bodies[case.method, case.path]
 
 
 def _is_longer(wait: object) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from service import peer
 from service.domain.credential import Credential
-from service.domain.errors import InvalidCredential
+from service.domain.errors import InvalidCredential, InvalidRequest, UnsupportedGrantType
 from service.domain.secret import Secret
 from service.oauth import claims
 from service.oauth.answers import MAX_LIFETIME, Granted, classify
@@ -28,6 +28,7 @@ from service.oauth.wire import Answer, form, json_body
 from service.store.rescue import _read
 from service.store.vault import Place, Vault
 from service.web.guard import NAVIGABLE, allowed_for, asker_of, refusal
+from service.web.oauth import refresh_token
 
 NOW: Final = 1_800_000_000.0
 LONGEST: Final = 1.0
@@ -245,6 +246,27 @@ def _requests() -> list[bytes]:
     ]
 
 
+def token_request(data: bytes) -> None:
+    """As JSON and as a form: one refresh token that can be sent, or a declared error."""
+    for kind in (b"application/json", b"application/x-www-form-urlencoded"):
+        try:
+            token = refresh_token(kind, data)
+        except (InvalidRequest, UnsupportedGrantType):
+            continue
+        assert re.fullmatch("[ -~]+", token.reveal())
+        hidden(token, token)
+
+
+def _token_requests() -> list[bytes]:
+    return [
+        b'{"client_id":"app","grant_type":"refresh_token","refresh_token":"pixir_k"}',
+        b'{"grant_type":"refresh_token","refresh_token":"a","refresh_token":"\\ud800"}',
+        b"grant_type=refresh_token&refresh_token=pixir_k&scope=a+b%20c",
+        b"grant_type=refresh_token&refresh_token=%ff&refresh_token=",
+        b"[" * 1000,
+    ]
+
+
 # -- a pair that was saved beside the database -----------------------------------------------------------------------
 
 VAULT: Final = Vault(sha256(b"a key for fuzzing only").digest())
@@ -302,6 +324,7 @@ TARGETS: Final = {
     "imports": Target(imports, recorded),
     "claims": Target(jwt, _claims),
     "guard": Target(guard, _requests),
+    "token_request": Target(token_request, _token_requests),
     "rescue": Target(rescue, _rescued),
     "netlink": Target(netlink, _rows),
 }

@@ -7,10 +7,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 import pytest
 
+from service.domain.caller import digest_of
+from service.domain.secret import Secret
 from tests.fuzz import plain_environment
 from tests.kit.processes import ROOT, Process, machine
 
@@ -52,6 +55,8 @@ def fuzzed(service: Process, issuer: Process, folder: Path) -> tuple[subprocess.
     """The run, and its report."""
     tokens = issuer.client.post("/_sandbox/issue", json={}).raise_for_status().json()
     login = {"kind": "subscription", **{name: tokens[name] for name in ("access_token", "refresh_token", "id_token")}}
+    key = f"pixir_{token_urlsafe(32)}"
+    service.client.put("/keys/fuzz", json={"digest": digest_of(Secret(key))}).raise_for_status()
     written = folder / "report.json"
     command = [sys.executable, "-m", "schemathesis.cli", "run", str(ROOT / "openapi" / "openapi.json")]
     options = [
@@ -63,6 +68,7 @@ def fuzzed(service: Process, issuer: Process, folder: Path) -> tuple[subprocess.
         "PYTHONPATH": str(ROOT),
         "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks",
         "PIXIR_FUZZ_LOGIN": json.dumps(login),
+        "PIXIR_FUZZ_KEY": key,
     }
     done = subprocess.run(
         [*command, *options],
