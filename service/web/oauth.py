@@ -20,12 +20,10 @@ TOKEN_ENDPOINT: Final = "/oauth/token"  # noqa: S105 - a path
 MAX_BODY: Final = 16 * 1024
 """Bytes of a request: it is read before anybody knows who asks."""
 
-_PARAMETERS: Final = 32
-
 _VISIBLE: Final = re.compile(r"[ -~]+")
 """RFC 6749 appendix A.17: a refresh token."""
 
-_GRANTS: Final[dict[Code, str]] = {
+_ERRORS: Final[dict[Code, str]] = {
     "key_required": "invalid_grant",
     "login_required": "invalid_grant",
     "unknown_account": "invalid_grant",
@@ -71,15 +69,15 @@ def _object(body: bytes) -> list[tuple[str, Any]]:
 
 def _form(body: bytes) -> list[tuple[str, Any]]:
     try:
-        return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_PARAMETERS)
+        return parse_qsl(body.decode())
     except ValueError:
         raise InvalidRequest("The body is no form.") from None
 
 
 def oauth_error(code: Code, status: int) -> tuple[int, str]:
     """Status and `error` of a refusal."""
-    if code in _GRANTS:
-        return 400, _GRANTS[code]
+    if code in _ERRORS:
+        return 400, _ERRORS[code]
     if status >= 500:
         return status, "temporarily_unavailable" if status == 503 else "server_error"
     return status, "invalid_request"

@@ -41,7 +41,11 @@ TARGETS: Final = (
             "Callers._holder(): 0 -> -1": "there is exactly one by then",
         },
     ),
-    Target("service.web.oauth", ("web/test_oauth_token.py", "web/test_guard_alone.py")),
+    Target(
+        "service.web.oauth",
+        ("web/test_oauth_token.py", "web/test_guard_alone.py"),
+        {"oauth_error(): 500 -> 499": "no problem has that status"},
+    ),
     Target(
         "service.store.vault",
         ("store/test_vault.py",),

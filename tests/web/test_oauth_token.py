@@ -66,6 +66,7 @@ async def given_to(h: House, key: str, query: str = "") -> str:
 
 def refused(answer: httpx.Response, status: int, error: str, code: str, *extras: str) -> None:
     body = problem(answer, status, code, *extras)
+    assert answer.headers.get_list("content-length") == [str(len(answer.content))]
     assert body["error"] == error
     assert body["error_description"] == body["detail"]
 
@@ -264,7 +265,6 @@ BAD_FORMS = [
     b"grant_type=refresh_token&refresh_token=k&refresh_token=k",
     b"grant_type=refresh_token&grant_type=refresh_token&refresh_token=k",
     b"refresh_token=k;grant_type=refresh_token",
-    b"grant_type=refresh_token&refresh_token=k" + b"&a=1" * 40,
 ]
 
 
