@@ -1,5 +1,6 @@
 """The examination as a whole: which checks there are, in which order, and which at the same time."""
 
+import time
 from functools import partial
 from typing import Final
 
@@ -9,7 +10,7 @@ from service.doctor.records import Records
 from service.settings import SettingsError, load_settings
 from service.store.address import chosen
 
-WITHIN: Final = 9.0
+WITHIN: Final = 8.0
 """Seconds for all of it."""
 
 _SETTINGS_WITHIN: Final = 2.0
@@ -17,6 +18,7 @@ _SETTINGS_WITHIN: Final = 2.0
 
 def examine_installation(within: float = WITHIN) -> list[Finding]:
     """What there is to say about this installation. `within`: seconds, whatever hangs."""
+    deadline = time.monotonic() + within
     usable: list[Records] = []
 
     def settings() -> list[Told]:
@@ -28,8 +30,8 @@ def examine_installation(within: float = WITHIN) -> list[Finding]:
         usable.append(Records(loaded, backend, folder / "owners"))
         return list(folders.settings_told(loaded))
 
-    first = examined({"settings": settings}, within=_SETTINGS_WITHIN)
-    return [*first, *(each for one in usable for each in _rest(one, within - _SETTINGS_WITHIN))]
+    first = examined({"settings": settings}, within=min(within, _SETTINGS_WITHIN))
+    return [*first, *(each for one in usable for each in _rest(one, deadline - time.monotonic()))]
 
 
 def _rest(records: Records, within: float) -> list[Finding]:

@@ -53,9 +53,9 @@ async def installed(folder: Path) -> Patient:
     return Patient(folder)
 
 
-def examined(within: float = 9.0) -> list[Finding]:
+def examined() -> list[Finding]:
     """What doctor finds in the environment of this process."""
-    return examine_installation(within)
+    return examine_installation()
 
 
 def found(check: str) -> Finding:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections import namedtuple
@@ -158,6 +159,13 @@ def test_a_fault_in_the_file_is_told_with_the_file(
     told = found("settings")
     assert (told.state, "CANARY" in str(told)) == ("trouble", False)
     assert str(file) in told.next_actions[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that exists and cannot be read, even by root")
+def test_a_file_that_cannot_be_read_is_told(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXIR_AUTH_CONFIG", "/proc/self/mem")
+    told = found("settings")
+    assert (told.state, "cannot be read" in told.detail) == ("trouble", True)
 
 
 def test_settings_that_cannot_be_used_are_the_one_finding(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from service.domain.errors import StoreUnavailable
 from service.store.files import UnsafePath
-from service.store.owner import Owners
+from service.store.owner import Owners, living
 
 from .samples import ROOT, bare
 from .test_files import SOMEBODY_ELSE, Trap, a_link, a_pipe, as_root, modes
@@ -138,7 +138,7 @@ def test_a_lock_is_not_kept_by_what_its_owner_started(mine: Owners, folder: Path
     starter = f"""
 import subprocess, sys
 from pathlib import Path
-from service.store.owner import Owners
+from service.store.owner import Owners, living
 owners = Owners(Path({str(folder)!r}))
 child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=0, stdout=subprocess.DEVNULL)
 print(owners.present())
@@ -166,6 +166,21 @@ def test_the_lock_appears_under_its_name_once_it_is_locked(folder: Path, tmp_pat
     name = bare(traced.stdout.decode().strip())
     seen = re.findall(rf"(openat|flock|rename)\w*\(.*{name}\.new.*\) = \d", log.read_text())
     assert seen == ["openat", "flock", "rename"]
+
+
+def test_the_living_are_counted_without_a_trace(mine: Owners, folder: Path, other: Callable[[], Other]) -> None:
+    dead, sleeper, _ = other(), other(), other()
+    dead.kill()
+    sleeper.stop()
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert living(folder) == 3
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert mine.fate(sleeper.name) == "alive"
+    assert mine.fate(dead.name) == "dead"
+
+
+def test_nobody_lives_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    assert living(tmp_path / "nothing") == 0
 
 
 # -- sweeping up ---------------------------------------------------------------------------------------------------
