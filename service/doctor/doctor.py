@@ -10,7 +10,7 @@ from service.doctor.records import Records
 from service.settings import SettingsError, load_settings
 from service.store.address import chosen
 
-WITHIN: Final = 8.0
+WITHIN: Final = 7.0
 """Seconds for all of it."""
 
 _SETTINGS_WITHIN: Final = 2.0

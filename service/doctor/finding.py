@@ -59,7 +59,7 @@ def examined(*series: Series, within: float) -> list[Finding]:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    late = [trouble(f"This was not found out within {within:g} s: what it asks does not answer.", _ONCE_MORE)]
+    late = [trouble(f"This was not found out within {within:.0f} s: what it asks does not answer.", _ONCE_MORE)]
     return [Finding(name, *told) for each in series for name in each for told in found.get(name, late)]
 
 
