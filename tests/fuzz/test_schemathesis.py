@@ -58,7 +58,16 @@ def fuzzed(service: Process, issuer: Process, folder: Path) -> tuple[subprocess.
     key = f"pixir_{token_urlsafe(32)}"
     service.client.put("/keys/fuzz", json={"digest": digest_of(Secret(key))}).raise_for_status()
     written = folder / "report.json"
-    command = [sys.executable, "-m", "schemathesis.cli", "run", str(ROOT / "openapi" / "openapi.json")]
+    settings = str(Path(__file__).with_suffix(".toml"))
+    command = [
+        sys.executable,
+        "-m",
+        "schemathesis.cli",
+        "--config-file",
+        settings,
+        "run",
+        str(ROOT / "openapi" / "openapi.json"),
+    ]
     options = [
         *("--url", service.url, "--max-examples", "150", "--seed", "104", "--no-color", "--request-timeout", "10"),
         *("--exclude-checks", ",".join(LEFT_OUT), "--continue-on-failure", "--suppress-health-check", "all"),
