@@ -17,6 +17,8 @@ import pytest
 from tests.kit.processes import ROOT, Machine, Process, machine
 from tests.web.expect import problem
 
+pytestmark = pytest.mark.long
+
 OTHER = 65534
 """A user whom every system has."""
 
@@ -117,8 +119,6 @@ def test_another_user_with_a_key_gets_what_it_is_for(m: Machine, service: Proces
 
 _FIRE_AND_FORGET = """
 import encodings.idna, os, socket, struct, sys
-
-pytestmark = pytest.mark.long
 os.setuid(int(sys.argv[3]))
 for number in range(int(sys.argv[2])):
     there = socket.create_connection(("127.0.0.1", int(sys.argv[1])))

@@ -18,6 +18,8 @@ import pytest
 from tests.kit.processes import ROOT, Machine, Process, machine
 from tests.kit.stranger import NOBODY
 
+pytestmark = pytest.mark.long
+
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
 LAUNCH = """
@@ -137,8 +139,6 @@ def test_a_socket_that_cannot_be_served_keeps_it_from_starting(m: Machine, issue
 LOOK = """
 import json, os
 from service.systemd import Manager, NotUsable, passed_sockets
-
-pytestmark = pytest.mark.long
 Manager()
 try:
     found = [[each.family, each.fileno(), each.get_inheritable()] for each in passed_sockets()]
