@@ -15,6 +15,8 @@ from service.store.rescue import BALLAST_BYTES, Rescue
 from service.store.store import Store
 from tests.kit import House, house
 
+pytestmark = pytest.mark.long
+
 EXPIRED = 3601.0
 
 
@@ -236,7 +238,6 @@ async def test_who_finds_a_dead_owners_claim_looks_for_a_rescue_file_first(tmp_p
     assert h.sandbox.reuse_count == 0
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("damage", ["torn", "another key", "another name", "not a name"])
 async def test_a_file_that_cannot_be_used_is_kept_and_the_row_counts(tmp_path: Path, damage: str) -> None:
     h = await left_behind(tmp_path)

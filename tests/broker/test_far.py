@@ -12,6 +12,8 @@ from service.store.store import Store
 from tests.domain.values import NOW, credential
 from tests.kit import House, house
 
+pytestmark = pytest.mark.long
+
 EXPIRED = 3601.0
 FAR = "another-kernel:1.2/a-process"
 

@@ -14,6 +14,8 @@ from service.sandbox import faults
 from service.store.store import Store
 from tests.kit import House, house
 
+pytestmark = pytest.mark.long
+
 EXPIRED = 3601.0
 CALL_LIMIT = 30.0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from service.app import create_app
 from service.domain.credential import Attempt, claimed
@@ -15,6 +16,8 @@ from service.sandbox import Knobs, faults
 from service.store.store import Store
 from tests.kit import House, house
 from tests.kit.house import ISSUER, owner_in_process, settings_in
+
+pytestmark = pytest.mark.long
 
 EXPIRED = 3601.0
 

@@ -11,6 +11,8 @@ from .conftest import ROOT, Run
 from .fake import FakeService, Received, Reply, running
 from .test_backup import account, lines, serve, text
 
+pytestmark = pytest.mark.long
+
 
 def started(*under: str, stdout: int | None = None, arguments: tuple[str, ...]) -> subprocess.CompletedProcess[bytes]:
     """The command under another one."""
@@ -81,7 +83,6 @@ def test_it_is_on_disk_before_it_has_its_name(fake: FakeService, tmp_path: Path)
     assert calls == ["fsync", "link", "unlink", "fsync"]
 
 
-@pytest.mark.long
 @pytest.mark.strace
 @pytest.mark.parametrize(
     ("calls", "when", "draft", "whole"),

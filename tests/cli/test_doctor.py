@@ -30,6 +30,8 @@ from .conftest import in_process_of_its_own
 from .fake import FakeService
 from .patient import ACCESS, ACCOUNT_ID, REFRESH, Patient, as_root, examined, found, free_port, installed, state, tree
 
+pytestmark = pytest.mark.long
+
 HERE = ("settings", "data folder", "config folder", "database", "encryption key", "logins", "copies")
 """The checks of what is kept on disk."""
 
@@ -462,7 +464,6 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(patient: Patient, alone
 # -- beside a process ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_after_a_kill_and_beside_a_process_nothing_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "m").mkdir()
     with machine(tmp_path / "m") as m:

@@ -29,6 +29,8 @@ from .conftest import in_process_of_its_own
 from .fake import FakeService, Reply, problem
 from .patient import as_root, examined, found, free_port
 
+pytestmark = pytest.mark.long
+
 Environment = pytest.MonkeyPatch
 
 
@@ -301,7 +303,6 @@ def test_a_port_without_tls_is_trouble() -> None:
     assert (state, "does not speak TLS" in detail) == ("trouble", True)
 
 
-@pytest.mark.long
 def test_an_issuer_that_accepts_and_never_answers_is_trouble_in_time() -> None:
     began = time.monotonic()
     with listening("127.0.0.1") as port:
@@ -363,7 +364,6 @@ def test_a_proxy_that_the_service_ignores_is_told(
 # -- all of it -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_the_whole_ends_in_time_whatever_hangs(monkeypatch: Environment, alone: Path) -> None:
     """Every port accepts and never answers, and PostgreSQL too."""
     with listening("0.0.0.0") as port, listening("::1", port):

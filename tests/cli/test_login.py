@@ -20,6 +20,8 @@ from .conftest import ROOT, Run
 from .fake import GOOD_URL, FakeService, Reply, problem
 from .terminal import terminal
 
+pytestmark = pytest.mark.long
+
 
 def when_waiting(fake: FakeService, act: Callable[[], None]) -> threading.Thread:
     """Do something once somebody waits for the end of the login."""
@@ -133,7 +135,6 @@ def test_service_that_stays_away(fake: FakeService, run: Run, monkeypatch: pytes
     assert run("login").code == UNREACHABLE
 
 
-@pytest.mark.long
 def test_service_that_does_not_hold_the_call_is_not_hammered(fake: FakeService, run: Run) -> None:
     pending = Reply(body={"id": "login-1", "state": "pending", "expires_in": 60})
     fake.replies["GET", "/login/login-1"] = [pending, pending]

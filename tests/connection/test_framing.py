@@ -9,6 +9,8 @@ from tests.connection.raw import heard, opened, ours, said
 from tests.kit.processes import Process
 from tests.web.expect import lawful_now, problem
 
+pytestmark = pytest.mark.long
+
 GET = b"GET /healthz HTTP/1.1\r\nTO_US\r\n\r\n"
 STATUS = b"GET /status HTTP/1.1\r\nTO_US\r\n\r\n"
 POST = b"POST /logout HTTP/1.1\r\nTO_US\r\n"

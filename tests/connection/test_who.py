@@ -17,7 +17,10 @@ from tests.connection.raw import heard, ours, said
 from tests.connection.served import LOOPS, answer, served
 from tests.kit.stranger import NOBODY, stranger
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whose a connection is")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whose a connection is"),
+]
 
 ME = os.getuid()
 GET = b"GET / HTTP/1.1\r\nTO_US\r\n"

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from tests.fuzz import HAS_ATHERIS, plain_environment
 from tests.fuzz.targets import TARGETS, Target
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 RUNS = 30_000
 SECONDS = 12

@@ -20,6 +20,8 @@ from service.oauth.wire import Answer, NotSent, Request, form, json_body
 from .certificates import Authority
 from .fault_server import Connection, Reply, bytes_only, fault_server, reset, wait_for_the_end, whole
 
+pytestmark = pytest.mark.long
+
 SECRET = Secret("the-refresh-token")
 REAL_AUTHORITIES = certifi.where
 Open = Callable[..., Issuer]

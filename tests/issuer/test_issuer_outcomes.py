@@ -23,6 +23,8 @@ from service.oauth.wire import Answer, NoAnswer, NotSent, Request, form
 from .certificates import Authority
 from .fault_server import Connection, Reply, bytes_only, drip, fault_server, hang_up, reset, wait_for_the_end, whole
 
+pytestmark = pytest.mark.long
+
 SECRET = Secret("the-refresh-token")
 Open = Callable[..., Issuer]
 
@@ -306,7 +308,6 @@ async def test_an_answer_that_drips_in_time_is_read(issuer: Open) -> None:
         assert await issuer().send(refresh(server.url())) == Answer(200, b"{}")
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("at_once", "expected"),
     [(b"", NoAnswer("timeout")), (b"HTTP/1.1 400 Bad\r\nContent-Length: 900\r\n\r\n", NoAnswer("timeout"))],

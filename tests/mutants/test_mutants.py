@@ -9,6 +9,8 @@ import pytest
 from tests.mutants.table import MUTANTS, Edit, Mutant
 from tests.mutants.workshop import ROOT, OutOfDate, Verdict, copied, edited, run
 
+pytestmark = pytest.mark.long
+
 
 @dataclass(frozen=True, slots=True)
 class Control:
@@ -25,14 +27,12 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Control:
     return Control(folder, run(folder, sorted({mutant.killer for mutant in MUTANTS})))
 
 
-@pytest.mark.long
 def test_the_tests_pass_on_an_unmutated_copy(control: Control) -> None:
     """Else a mutant would be killed by anything."""
     assert control.verdict.code == 0, control.verdict.output
     assert "skipped" not in control.verdict.output
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_each_mutant_is_killed_by_its_test(mutant: Mutant, control: Control, tmp_path: Path) -> None:
     verdict = run(copied(control.folder, tmp_path, mutant.edits), [mutant.killer])

@@ -10,6 +10,8 @@ import pytest
 from service.store import sqlite
 from tests.power.lives import KINDS, Damaged, Forgotten, RolledBack, play
 
+pytestmark = pytest.mark.long
+
 QUICK = range(6)
 TEETH = range(60)
 BLOCK = 250
@@ -27,7 +29,6 @@ def test_nothing_that_was_acknowledged_is_lost(seed: int) -> None:
     play(seed)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("first", range(0, 1000, BLOCK))
 def test_nothing_that_was_acknowledged_is_lost_in_a_thousand_seeds(first: int) -> None:
     struck = {event for seed in range(first, first + BLOCK) for event in play(seed).struck}
@@ -49,7 +50,6 @@ def test_with_less_than_full_an_acknowledged_rotation_is_rolled_back(monkeypatch
     assert any(_is_broken(seed, RolledBack) for seed in TEETH)
 
 
-@pytest.mark.long
 def test_with_no_sync_at_all_the_database_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     _synchronous(monkeypatch, "OFF")
     assert any(_is_broken(seed, Damaged) for seed in TEETH)

@@ -10,6 +10,8 @@ import pytest
 
 from tests.kit.processes import Machine, Process, machine
 
+pytestmark = pytest.mark.long
+
 ROTATIONS = 20
 CALLERS = 200
 
@@ -57,7 +59,6 @@ async def _storm(m: Machine, issuer: Process, services: list[Process], rotations
     _sound(m.folder)
 
 
-@pytest.mark.long
 async def test_four_processes_and_200_callers_refresh_once_for_each_of_20_rejected_generations(tmp_path: Path) -> None:
     with machine(tmp_path) as m:
         issuer = m.issuer()
@@ -66,7 +67,6 @@ async def test_four_processes_and_200_callers_refresh_once_for_each_of_20_reject
         await _storm(m, issuer, services, ROTATIONS)
 
 
-@pytest.mark.long
 async def test_four_processes_keep_a_token_of_a_few_seconds_valid_for_20_rotations(tmp_path: Path) -> None:
     """Nobody reports anything: callers only ask, and every answer is a token that has not expired."""
     with machine(tmp_path) as m:

@@ -14,6 +14,8 @@ import uvicorn
 
 from service.sandbox import CODEX_CLIENT_ID, Sandbox, __main__, faults
 
+pytestmark = pytest.mark.long
+
 
 class Threaded(uvicorn.Server):
     """A server that can be waited for and stopped from another thread."""

@@ -14,6 +14,8 @@ from service.store.store import Store
 from tests.simulation.disk import Disk
 from tests.store.samples import NOW, another_login, attempt, due, open_store
 
+pytestmark = pytest.mark.long
+
 STATEMENTS = 120
 ACCOUNTS = ("a", "b")
 

@@ -14,6 +14,8 @@ from tests.simulation.disk import Disk
 from tests.simulation.strategies import LeaseBlind, LeaseFence, RowLock
 from tests.simulation.world import Course, World
 
+pytestmark = pytest.mark.long
+
 QUICK = 54
 """Seeds of the quick suite: each profile with each issuer, three times."""
 
@@ -39,7 +41,6 @@ def test_laws_hold_for_a_few_seeds() -> None:
     assert broken(World(seed).run() for seed in range(QUICK)) == []
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_laws_hold_for_ten_thousand_seeds(chunk: int) -> None:
     assert broken(World(seed).run() for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK)) == []
@@ -53,7 +54,6 @@ def test_no_login_is_lost_where_nobody_dies_and_no_answer_is_lost(profile: str, 
     assert [one.excused for one in courses] == [None] * 4
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("profile", HARMLESS)
 def test_no_login_is_lost_by_stalls_in_many_seeds(profile: str) -> None:
     courses = [World(seed, profile=profile, strict=True).run() for seed in range(500)]

@@ -10,6 +10,8 @@ import pytest
 from tests.soak.history import History, Sent, hashed
 from tests.soak.proxy import Link, Proxy
 
+pytestmark = pytest.mark.long
+
 BODY = json.dumps({"grant_type": "refresh_token", "refresh_token": "rt-0"})
 ANSWER = json.dumps({"access_token": "at-1", "refresh_token": "rt-1"})
 

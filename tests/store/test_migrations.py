@@ -27,6 +27,8 @@ from .crowd import Crowds, dies_opening, installs, opens
 from .fixtures import make_schema_1
 from .samples import NOW, OTHER_KEY, credential, due, given, open_store, query
 
+pytestmark = pytest.mark.long
+
 FIXTURES = Path(make_schema_1.__file__).parent
 TABLES = {"audit", "client_key", "credential", "login", "schema_version", "sealed"}
 
@@ -229,7 +231,6 @@ async def test_a_process_that_starts_changes_nothing_for_those_that_work(path: P
     await store.close()
 
 
-@pytest.mark.long
 def test_many_first_starts_at_once_all_succeed(tmp_path: Path, crowd: Crowds) -> None:
     for run in range(25):
         address = f"sqlite:{tmp_path / str(run) / 'x.db'}"

@@ -45,6 +45,8 @@ from .samples import (
 )
 from .test_files import mode
 
+pytestmark = pytest.mark.long
+
 SEALED = {
     "credential": ("access_token_sealed", "refresh_token_sealed", "id_token_sealed"),
     "login": ("oauth_state_sealed", "verifier_sealed", "user_code_sealed", "device_auth_id_sealed"),
@@ -678,7 +680,6 @@ async def test_a_damaged_key_of_the_fingerprints_is_refused_and_kept(opened: Ope
 # -- killed, and all at once ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 async def test_killed_at_any_write_everything_is_readable_and_the_next_finishes(tmp_path: Path, crowd: Crowds) -> None:
     template = tmp_path / "template"
     template.mkdir()

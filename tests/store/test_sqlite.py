@@ -22,6 +22,8 @@ from service.store.store import Store
 from .crowd import Crowds, installs
 from .samples import NOW, ROOT, another_login, attempt, browser_login, credential, open_store, path_of, query
 
+pytestmark = pytest.mark.long
+
 SETTINGS = {
     "journal_mode": "wal",
     "synchronous": 2,  # FULL
@@ -103,7 +105,6 @@ async def test_nor_does_it_after_a_logout(store: Store, path: Path) -> None:
     assert [each.isolation_level for each in drivers(store)] == [None] * 4
 
 
-@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="strace is for Linux")
 def test_every_commit_is_synced_before_it_is_told(tmp_path: Path) -> None:
     strace = shutil.which("strace")

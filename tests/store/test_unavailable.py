@@ -28,6 +28,8 @@ from .samples import NOW, ROOT, attempt, browser_login, credential, open_store, 
 from .test_files import content
 from .test_sqlite import somebody_writing
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -329,7 +331,6 @@ def test_a_secret_would_be_found_in_an_error() -> None:
     assert secrets_in(everything_told(leaky.value)) == ["access token"]
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("work", WORK.values(), ids=list(WORK))
 async def test_the_error_of_a_busy_database_holds_no_secret(
@@ -387,7 +388,6 @@ async def test_any_number_who_ask_at_once_keep_one_thread_busy(path: Path) -> No
     await store.close()
 
 
-@pytest.mark.long
 async def test_and_who_asks_again_and_again_has_to_wait(path: Path) -> None:
     store = open_store(f"sqlite:{path}")
     began = time.monotonic()

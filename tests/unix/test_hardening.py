@@ -15,7 +15,7 @@ from service.hardening import harden
 from tests.conftest import IN_CI
 from tests.kit.processes import ROOT, Machine, Process, machine
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prctl and /proc are Linux's")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(sys.platform != "linux", reason="prctl and /proc are Linux's")]
 
 NOBODY = 65534
 
@@ -80,7 +80,6 @@ def seen(as_a_user: list[str], pid: int) -> list[str]:
     return looked.stdout.split()
 
 
-@pytest.mark.long
 def test_another_process_of_the_same_user_cannot_look_into_it(service: Process, as_a_user: list[str]) -> None:
     with subprocess.Popen(
         [*as_a_user, sys.executable, "-c", _WAIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -15,6 +15,8 @@ from tests.kit import Clock, House
 from tests.web.expect import TOKEN, problem
 from tests.web.home import home, install, refreshes, until
 
+pytestmark = pytest.mark.long
+
 
 async def later(h: House, seconds: float) -> int:
     """Time passes, and a round of the background; the refreshes that it made."""
@@ -104,7 +106,6 @@ async def test_it_does_so_by_itself(tmp_path: Path) -> None:
         await until(lambda: h.sandbox.refresh_count == 1)
 
 
-@pytest.mark.long
 async def test_it_goes_on_after_trouble_with_the_database(tmp_path: Path) -> None:
     async with home(tmp_path, background=True) as h:
         await h.log_in()
@@ -213,7 +214,6 @@ async def test_a_pair_that_cannot_be_stored_yet_is_served_and_stored_later(tmp_p
     assert h.sandbox.refresh_count == 1
 
 
-@pytest.mark.long
 async def test_a_caller_does_not_wait_for_ever_for_another_service(tmp_path: Path) -> None:
     clock = Clock()
     real = replace(clock.seams(), boot=Seams().boot)

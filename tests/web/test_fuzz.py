@@ -11,7 +11,7 @@ from tests.kit import House
 from tests.web.routes import CALLS
 from tests.web.wire import send
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 some = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

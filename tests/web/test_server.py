@@ -17,6 +17,8 @@ from service.server import CallbackDoor, listen, serve
 from tests.kit import settings_in
 from tests.web.home import home
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def log_as_it_was() -> Iterator[None]:

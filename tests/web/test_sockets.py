@@ -20,6 +20,8 @@ from tests.web.browser import LED, TYPED
 from tests.web.expect import DEVICE_LOGIN, lawful_now, page, problem
 from tests.web.routes import CALLS
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def m(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
@@ -114,7 +116,6 @@ def test_every_name_of_loopback_leads_there(service: Process, name: str) -> None
     assert answer.status_code == 200
 
 
-@pytest.mark.long
 def test_a_second_one_on_the_same_port_says_so_and_ends(m: Machine, service: Process, issuer: Process) -> None:
     with pytest.raises(RuntimeError, match="ended with 1: ") as ended:
         m.service(issuer, port=port_of(service))
@@ -289,7 +290,6 @@ def slow(issuer: Process, seconds: float) -> Iterator[None]:
     issuer.client.post("/_sandbox/knobs", json={"latency": 0})
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("free_callback_ports")
 def test_a_slow_issuer_neither_cuts_off_the_browser_nor_holds_up_other_logins(
     service: Process, issuer: Process
@@ -308,7 +308,6 @@ def test_a_slow_issuer_neither_cuts_off_the_browser_nor_holds_up_other_logins(
     until(lambda: is_shut(service))
 
 
-@pytest.mark.long
 def test_a_device_login_by_itself(m: Machine, service: Process, issuer: Process) -> None:
     issuer.client.post("/_sandbox/knobs", json={"device_interval": "1"})
     login = service.client.post("/login", json={"account": "device", "flow": "device"}).json()
@@ -321,7 +320,6 @@ def test_a_device_login_by_itself(m: Machine, service: Process, issuer: Process)
 # the issuer over a real connection
 
 
-@pytest.mark.long
 def test_a_silent_issuer_costs_callers_no_more_than_the_time_limit(m: Machine, issuer: Process) -> None:
     service = m.service(issuer, issuer_timeout=0.5, refresh_floor=0)
     m.install(service, issuer, "silent")
@@ -336,7 +334,6 @@ def test_a_silent_issuer_costs_callers_no_more_than_the_time_limit(m: Machine, i
 # the end
 
 
-@pytest.mark.long
 def test_sigterm_is_a_good_end_and_whoever_waits_gets_an_answer(m: Machine, issuer: Process) -> None:
     service = m.service(issuer)
     login = service.client.post("/login", json={"flow": "device"}).json()
@@ -363,7 +360,6 @@ def ended_under(service: Process, path: str) -> None:
         return
 
 
-@pytest.mark.long
 def test_sigterm_while_the_issuer_is_thinking_stores_what_it_answers(m: Machine, issuer: Process) -> None:
     service = m.service(issuer, refresh_floor=0)
     m.install(service, issuer, "ending")

@@ -7,8 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.kit import Clock, House
 from tests.web.home import home, install, refreshes
+
+pytestmark = pytest.mark.long
 
 
 @asynccontextmanager
