@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from service.domain.caller import RIGHTS, Caller, ClientKey, Peer, digest_of, owner
+from service.domain.caller import KEY_PREFIX, RIGHTS, Caller, ClientKey, Peer, digest_of, owner
 from service.domain.secret import Secret
 
 NOW = 1_800_000_000.0
@@ -78,6 +78,11 @@ def test_nobody_gets_more_than_he_was_given(value: object, name: str) -> None:
         setattr(value, name, None)
     with pytest.raises((AttributeError, TypeError)):
         setattr(value, "more", None)  # noqa: B010
+
+
+def test_a_key_is_known_by_how_it_begins() -> None:
+    """Scanners for leaked secrets look for it: as it is for ever."""
+    assert KEY_PREFIX == "pixir_"
 
 
 def test_what_is_kept_of_a_key_is_its_sha_256() -> None:
