@@ -42,9 +42,10 @@ MOST_WORKERS = 4
 
 sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]  # httpx looks for it on the disk at every request
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts what runs in the background so; the programs of these tests would be deaf to Ctrl-C as well.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        # In the background, or under nohup: the programs of these tests would be deaf to it as well.
+        signal.signal(number, usual)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
