@@ -111,16 +111,11 @@ def listening_uid(address: str, port: int) -> int | None:
         except OSError:
             return None
         for line in lines:
-            (
-                _,
-                local,
-                _,
-                state,
-                *_,
-            ) = fields = line.split()
+            fields = line.split()
+            local, state, uid = fields[1], fields[3], fields[7]
             place, _, at = local.partition(":")
             if state == _LISTENING and int(at, 16) == port and place in _spellings(address):
-                return int(fields[7])
+                return int(uid)
     return None
 
 

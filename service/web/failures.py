@@ -10,39 +10,23 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service.domain.errors import AuthError, OutOfScope
+from service.web import schemas
 from service.web.callers import call_of
 from service.web.problems import problem, problem_of
-from service.web.schemas import (
-    AccountsQuery,
-    AuditQuery,
-    KeyBody,
-    LineBody,
-    LoginBody,
-    PastedBody,
-    RestoreBody,
-    TokenQuery,
-    WaitQuery,
-)
 from service.web.services import caller_of, services_of
 
 log = logging.getLogger(__name__)
 
-_NAMES: Final = frozenset({"query", "body", "path"}).union(
-    {"name"},
-    *(
-        model.model_fields
-        for model in (
-            AccountsQuery,
-            AuditQuery,
-            KeyBody,
-            LineBody,
-            LoginBody,
-            PastedBody,
-            RestoreBody,
-            TokenQuery,
-            WaitQuery,
-        )
-    ),
+_NAMES: Final = frozenset({"query", "body", "path", "name"}).union(
+    schemas.AccountsQuery.model_fields,
+    schemas.AuditQuery.model_fields,
+    schemas.KeyBody.model_fields,
+    schemas.LineBody.model_fields,
+    schemas.LoginBody.model_fields,
+    schemas.PastedBody.model_fields,
+    schemas.RestoreBody.model_fields,
+    schemas.TokenQuery.model_fields,
+    schemas.WaitQuery.model_fields,
 )
 """Names that may stand in an answer. A name that we do not know is input, and may be a token."""
 
