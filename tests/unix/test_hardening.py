@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.hardening import harden
-from tests.conftest import IN_CI
+from tests.kit.lacking import lacking
 from tests.kit.processes import ROOT, Machine, Process, machine
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(sys.platform != "linux", reason="prctl and /proc are Linux's")]
@@ -45,7 +45,7 @@ def as_a_user() -> list[str]:
     may_read = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *may_read]
     if not shutil.which("setpriv") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
-        (pytest.fail if IN_CI else pytest.skip)("there is no setpriv, or it may not change the user here")
+        lacking("there is no setpriv, or it may not change the user here")
     return command
 
 
@@ -129,7 +129,7 @@ def dumped(process: subprocess.Popen[bytes]) -> bool:
 def test_no_core_is_left_when_it_crashes(tmp_path: Path, hardened: bool) -> None:
     """The same program, with and without: so that it is known to leave one here."""
     if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
-        (pytest.fail if IN_CI else pytest.skip)("no process may dump core here")
+        lacking("no process may dump core here")
     script = (
         "import os, resource, signal;"
         "hard = resource.getrlimit(resource.RLIMIT_CORE)[1];"
