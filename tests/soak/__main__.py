@@ -54,7 +54,7 @@ def report(plan: Plan, outcome: Outcome) -> str:
 
 
 def _stages(outcome: Outcome) -> list[tuple[str, tuple[float, float, float]]]:
-    units = {"rss": "RSS KiB", "fds": "open files", "threads": "threads", "wal": "highest WAL KiB"}
+    units = {"rss": "RSS KiB", "fds": "open files", "threads": "most threads", "wal": "highest WAL KiB"}
     return [(units[name], values) for name, values in stages(outcome.samples).items()]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.flat import Sample, grown
+from tests.soak.flat import THREADS_BOUND, Sample, grown
 from tests.soak.soak import FAULTS, Plan, complaint, soak
 
 SECONDS = 75
@@ -35,7 +35,7 @@ def test_what_stays_as_it_is_has_not_grown() -> None:
     [
         ("rss", Sample(120_000, 30, 5, 800)),
         ("fds", Sample(100_000, 40, 5, 800)),
-        ("threads", Sample(100_000, 30, 7, 800)),
+        ("threads", Sample(100_000, 30, THREADS_BOUND + 1, 800)),
         ("wal", Sample(100_000, 30, 5, 9000)),
     ],
 )
