@@ -7,7 +7,7 @@ still sending. Sends back nothing of what was sent, and logs nothing of it. Deci
 
 import asyncio
 import functools
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any, Final, NoReturn, cast
 
 import httptools
@@ -51,6 +51,32 @@ class _Refused(Exception):
     """Stops the parser; what is wrong is in `_fault`."""
 
 
+class Outbox:
+    """The transport, as answers see it. A head waits for the piece that follows it: each write would be a packet."""
+
+    __slots__ = ("_held", "_way", "close", "is_closing")
+
+    def __init__(self, way: asyncio.Transport, close: Callable[[], None]) -> None:
+        """`close`: called to close after the last answer."""
+        self._way = way
+        self._held = b""
+        self.close = close
+        self.is_closing = way.is_closing
+
+    def write(self, data: bytes) -> None:
+        """A head, or a piece of a body; what only looks like a head is a little later, no more."""
+        if not self._held and data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
+            self._held = data
+        else:
+            held, self._held = self._held, b""
+            self._way.write(held + data)
+
+    def flush(self) -> None:
+        """Have the head sent: nothing follows it."""
+        if self._held:
+            self.write(b"")
+
+
 class Connection(HttpToolsProtocol):
     """The protocol; `scope["state"]["peer"]` of each request says who is at the other end.
 
@@ -60,7 +86,7 @@ class Connection(HttpToolsProtocol):
 
     _peer: Peer | None = None
     _way: asyncio.Transport
-    _seen: SimpleNamespace  # the same as answers see it
+    _outbox: Outbox
     _deadline: asyncio.TimerHandle | None = None
     _fault: Fault | None = None
     _owed = 0  # answers to requests whose head was whole
@@ -82,10 +108,8 @@ class Connection(HttpToolsProtocol):
         self._peer = peer
         self.app_state = {**self.app_state, "peer": peer}
         super().connection_made(transport)
-        self._seen = SimpleNamespace(
-            write=transport.write, is_closing=transport.is_closing, close=self._close_after_answer
-        )
-        self.transport = cast(asyncio.Transport, self._seen)
+        self._outbox = Outbox(transport, self._close_after_answer)
+        self.transport = cast(asyncio.Transport, self._outbox)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -95,7 +119,7 @@ class Connection(HttpToolsProtocol):
         if self._peer is None:  # never let in
             return
         crowd().loses(self._peer)
-        self._seen.close = self._way.close  # else the garbage collector would have to find every connection
+        self._outbox.close = self._way.close  # else the garbage collector would have to find every connection
         self.transport = self._way
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
@@ -203,6 +227,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request, if there is one."""
+        self._outbox.flush()
         self._owed -= 1
         if self._is_parting or self._way.is_closing():
             self.server_state.total_requests += 1
@@ -239,6 +264,7 @@ class Connection(HttpToolsProtocol):
 
     def _close_after_answer(self) -> None:
         """Where uvicorn closes after the last answer. Closing on what has not been read would destroy the answer."""
+        self._outbox.flush()
         if self._part_read or self._is_deaf:
             self._part()
         else:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 from service.broker.refresher import Refresher
 from service.broker.seams import Seams
@@ -58,8 +58,7 @@ _REVOKE_PATIENCE: Final = 10.0
 """Seconds that a logout waits for the issuer: the login is forgotten here in any case."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """A token to hand out. An API key has no expiry and no account id, and its generation is 0."""
 
     account: str

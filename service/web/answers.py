@@ -106,15 +106,18 @@ _PLAIN: Final = 256
 
 
 @lru_cache(maxsize=1024)
-def plain_query(query: bytes) -> TokenQuery | None:
+def plain_query(query: bytes) -> tuple[TokenQuery, Wish] | None:
     """The query of what RENDERERS answer; None when only the long way can say what is wrong with it."""
     if len(query) > _PLAIN:
         return None
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=8)
-        return TokenQuery.model_validate_strings(dict(pairs)) if len(dict(pairs)) == len(pairs) else None
+        if len(dict(pairs)) < len(pairs):
+            return None
+        asked = TokenQuery.model_validate_strings(dict(pairs))
     except (ValueError, ValidationError):
         return None
+    return asked, wish_of(asked)
 
 
 def wish_of(query: TokenQuery) -> Wish:

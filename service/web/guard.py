@@ -9,9 +9,9 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from secrets import token_hex
-from typing import Final
+from typing import Final, NamedTuple
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -65,9 +65,8 @@ _JSON_OR_FORM: Final = _JSON | {
 """What OAuth clients send to their token endpoint, and to no other place."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """What the headers say that this room decides on; `hosts` as often as it was sent."""
+class Asker(NamedTuple):
+    """What the headers say that this room decides on, `hosts` as often as it was sent. Made for every request."""
 
     hosts: tuple[bytes, ...]
     origin: bytes | None = None
@@ -214,7 +213,7 @@ class Guard:
         try:
             self._see(asker, peer, scope)
             if _is_token_request(scope):
-                stand_in, asker = await _stand_in(scope, receive), replace(asker, has_body=False)  # it has been read
+                stand_in, asker = await _stand_in(scope, receive), asker._replace(has_body=False)  # it has been read
             caller = await self._admitted(asker, peer, scope, stand_in)
             asking = "anybody" if caller is None else "key" if caller.is_key else "owner"
             if asker.has_body:
@@ -245,20 +244,19 @@ class Guard:
 
     async def _admitted(self, asker: Asker, peer: Peer, scope: Scope, stand_in: Secret | None) -> Caller | None:
         """Who asks, also for the routes; None where nobody is asked who he is. Raises _Refused."""
-        method, path, who = scope["method"], scope["path"], name_of(peer)
-        if path in OPEN:
+        if scope["path"] in OPEN:
             return None
+        caller = None
         try:
             if stand_in is None:
                 caller = await self._callers.recognise(peer, asker.authorization, is_forwarded=asker.is_forwarded)
             else:
                 caller = await self._callers.holder(stand_in)
-            who = caller.name
-            permit(caller, method, path)
+            permit(caller, scope["method"], scope["path"])
         except AuthError as exc:
-            raise _Refused(exc.code, who, problem_of(exc, "")) from exc
+            raise _Refused(exc.code, caller.name if caller else name_of(peer), problem_of(exc, "")) from exc
         if not self._is_marked(scope):
-            raise _Refused("header_required", who, problem("header_required", "This call lacks something."))
+            raise _Refused("header_required", caller.name, problem("header_required", "This call lacks something."))
         scope.setdefault("state", {}).update(caller=caller, stand_in=stand_in)
         return caller
 

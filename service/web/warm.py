@@ -14,7 +14,7 @@ from starlette.types import Scope, Send
 from service.broker.broker import Broker, Grant
 from service.domain.caller import Caller
 from service.domain.errors import StoreUnavailable
-from service.web.answers import RENDERERS, Shape, plain_query, shape_of, wish_of
+from service.web.answers import RENDERERS, Shape, plain_query, shape_of
 from service.web.guard import Asker, access_log, dress
 from service.web.schemas import seconds_until
 
@@ -43,11 +43,12 @@ class Warm:
         path = scope["path"]
         if path not in RENDERERS or scope["method"] != "GET":
             return False
-        query = plain_query(scope["query_string"])
-        if query is None or not caller.sees(query.account):
+        plain = plain_query(scope["query_string"])
+        if plain is None or not caller.sees(plain[0].account):
             return False
+        query, wish = plain
         try:
-            grant = self._broker.warm_token(query.account, wish_of(query))
+            grant = self._broker.warm_token(query.account, wish)
         except StoreUnavailable:
             return False  # the long way says what is wrong
         if grant is None:
