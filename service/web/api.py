@@ -13,8 +13,9 @@ from service.domain.secret import Secret
 from service.oauth.callback import read_callback, read_pasted
 from service.oauth.pkce import b64url
 from service.web import admin, answers, front, pages
-from service.web.browsers import at_localhost, see_other, wants_page
+from service.web.browsers import at_localhost, is_at, is_window, see_other, wants_page
 from service.web.callers import call_of
+from service.web.ends import COOKIE, SHOWN_FOR, End
 from service.web.failures import add_handlers
 from service.web.guard import asker_of
 from service.web.metrics import LOOKED_AT, Now
@@ -162,8 +163,10 @@ async def paste_callback(request: Request, login_id: str, body: PastedBody) -> L
 @router.get("/callback", responses=_HTML, response_class=Response, tags=["login"])
 @router.get(CALLBACK_PATH, responses=_HTML, response_class=Response, tags=["login"])
 async def callback(request: Request) -> Response:
-    """The browser comes back from the issuer."""
+    """The browser comes back from the issuer; without a query, after a login that worked: how it ended."""
     services = services_of(request)
+    if not request.url.query and COOKIE in request.cookies:
+        return _end(services, request)
     bindings = {
         name.removeprefix(_COOKIE): Secret(value) for name, value in request.cookies.items() if name.startswith(_COOKIE)
     }
@@ -174,9 +177,19 @@ async def callback(request: Request) -> Response:
         if isinstance(exc, LoginMismatch):
             services.trail.note("refused", "browser", exc.code, detail=call_of(request.scope))
         return pages.failed(exc, STATUS[exc.code][0])
-    email = standing.credential.identity.email if standing.credential else None
-    front_page = f"{services.public_url}/"
-    return pages.done(login.account, email, front_page, headers={"Set-Cookie": _cookie(login, "", max_age=0)})
+    end = End(login.account, standing.credential.identity.email if standing.credential else None)
+    goes_on = is_window(request) and is_at(request, services.public_url)  # a port for callbacks alone shuts now
+    answer = pages.done(*end, f"{services.public_url}/", then=CALLBACK_PATH if goes_on else None)
+    answer.headers.append("Set-Cookie", _cookie(_COOKIE + login.id, "", max_age=0))
+    if goes_on:
+        answer.headers.append("Set-Cookie", _cookie(COOKIE, services.ends.keep(end), max_age=SHOWN_FOR))
+    return answer
+
+
+def _end(services: Services, request: Request) -> Response:
+    """How the login of this browser ended; nothing is done."""
+    end, front_page = services.ends.of(request.cookies), f"{services.public_url}/"
+    return pages.done(*end, front_page) if end else pages.ended(front_page)
 
 
 @router.get("/status", tags=["account"])
@@ -340,8 +353,9 @@ async def _login_in_browser(request: Request, services: Services, query: LoginQu
             login.fallback,
         )
     life = int(login.expires_at - login.created_at)
-    return see_other(url, {"Set-Cookie": _cookie(login, binding.reveal(), max_age=life)} if binding else None)
+    bound = {"Set-Cookie": _cookie(_COOKIE + login.id, binding.reveal(), max_age=life)} if binding else None
+    return see_other(url, bound)
 
 
-def _cookie(login: Login, value: str, *, max_age: int) -> str:
-    return f"{_COOKIE}{login.id}={value}; Path={CALLBACK_PATH}; Max-Age={max_age}; HttpOnly; SameSite=Lax"
+def _cookie(name: str, value: str, *, max_age: int) -> str:
+    return f"{name}={value}; Path={CALLBACK_PATH}; Max-Age={max_age}; HttpOnly; SameSite=Lax"

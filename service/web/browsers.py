@@ -10,6 +10,16 @@ def wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
 
 
+def is_window(request: Request) -> bool:
+    """Whether a browser says that a person looks at the answer."""
+    return request.headers.get("sec-fetch-dest") == "document"
+
+
+def is_at(request: Request, url: str) -> bool:
+    """Whether the browser asked at the host and port of this address."""
+    return request.headers["host"] == urlsplit(url).netloc
+
+
 def see_other(url: str, headers: dict[str, str] | None = None) -> Response:
     """Go there, with GET."""
     return Response(status_code=303, headers={"Location": url, **(headers or {})})

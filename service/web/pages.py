@@ -26,9 +26,12 @@ _POLICY: Final = (
 )
 
 
-def page(title: str, *paragraphs: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def page(
+    title: str, *paragraphs: str, head: str = "", status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
     """A page. The paragraphs are HTML: whatever comes from outside must have gone through `text`."""
-    return whole(title, "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs), status=status, headers=headers)
+    body = "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs)
+    return whole(title, body, head=head, status=status, headers=headers)
 
 
 def whole(
@@ -49,16 +52,25 @@ def text(value: str) -> str:
     return escape(value)
 
 
-def done(account: str, email: str | None, front: str, *, headers: dict[str, str]) -> Response:
-    """The login worked. `front`: where the page of the accounts is."""
+def done(account: str, email: str | None, front: str, *, then: str | None = None) -> Response:
+    """The login worked. `front`: where the page of the accounts is. `then`: the path to be at instead of this one."""
     who = f" as <b>{text(email)}</b>" if email else ""
-    return page(
-        "Logged in",
+    said = (
         f"Account <b>{text(account)}</b> is logged in{who}.",
         "You can close this page. Programs on this machine now get valid tokens from the service.",
-        f'<a href="{text(front)}">All accounts</a>',
-        headers=headers,
+        _accounts(front),
     )
+    head = f'<meta http-equiv="refresh" content="0;url={text(then)}">' if then else ""
+    return page("Logged in", *said, head=head)
+
+
+def ended(front: str) -> Response:
+    """A login ended well, at a process that is not this one or is no more."""
+    return page("You can close this page", "The login has ended; the page of the accounts says how.", _accounts(front))
+
+
+def _accounts(front: str) -> str:
+    return f'<a href="{text(front)}">All accounts</a>'
 
 
 def failed(error: AuthError, status: int) -> Response:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Protocol
 
 from fastapi import Request
@@ -19,6 +19,7 @@ from service.domain.caller import Caller
 from service.domain.decide import Policy
 from service.domain.errors import AuthError, OutOfScope, UnknownLogin
 from service.domain.login import Login
+from service.web.ends import Ends
 from service.web.metrics import Metrics
 from service.web.schemas import AccountsQuery
 
@@ -56,6 +57,7 @@ class Services:
     seams: Seams
     metrics: Metrics
     public_url: str
+    ends: Ends = field(default_factory=Ends)
 
 
 def services_of(request: Request) -> Services:

@@ -9,10 +9,12 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from service.web.ends import COOKIE, End, Ends
 from tests.kit import House
 from tests.web.browser import LED, TYPED, browsing
 from tests.web.expect import page, problem
 from tests.web.home import BOB, home
+from tests.web.logins import exchanges
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -26,10 +28,14 @@ EVIL = [
 ]
 
 
+def cookies_of(answer: httpx.Response) -> list[Any]:
+    """The cookies that were set."""
+    return [morsel for line in answer.headers.get_list("set-cookie") for morsel in SimpleCookie(line).values()]
+
+
 def cookie_of(answer: httpx.Response) -> Any:
     """The one cookie that was set."""
-    (line,) = answer.headers.get_list("set-cookie")
-    (morsel,) = SimpleCookie(line).values()
+    (morsel,) = cookies_of(answer)
     return morsel
 
 
@@ -84,8 +90,69 @@ async def test_the_cookie_is_taken_back_at_the_end(h: House, account: str) -> No
     async with browsing(h) as browser:
         back = await browser.approve(await browser.open_login(account))
         assert len(browser.http.cookies) == 1
-        assert cookie_of(await browser.come_back(back))["max-age"] == "0"
-        assert len(browser.http.cookies) == 0
+        cookies = cookies_of(await browser.come_back(back))
+        assert [morsel["max-age"] for morsel in cookies if morsel.key.startswith("pixir_auth_login_")] == ["0"]
+        assert list(browser.http.cookies) == ["pixir_auth_ended"]
+
+
+# the address at the end
+
+
+async def test_a_browser_is_led_from_the_code_to_the_same_page(h: House, account: str) -> None:
+    async with browsing(h) as browser:
+        back = await browser.approve(await browser.open_login(account))
+        first = page(await browser.come_back(back), 200)
+        assert re.findall(r'http-equiv="refresh" content="0;url=([^"]*)"', first) == ["/auth/callback"]
+        for _ in range(2):
+            before = exchanges(h)
+            again = page(await browser.http.get("/auth/callback", headers=TYPED), 200)
+            assert exchanges(h) == before
+            assert (account in again, "ada@example.com" in again, "http-equiv" in again) == (True, True, False)
+
+
+async def test_what_was_shown_is_for_that_browser_alone(h: House, account: str) -> None:
+    async with browsing(h) as browser, browsing(h) as other:
+        await browser.come_back(await browser.approve(await browser.open_login(account)))
+        page(await other.http.get("/auth/callback", headers=TYPED), 400)
+        other.http.cookies.set("pixir_auth_ended", "another")  # of a process that is no more, or made up
+        html = page(await other.http.get("/auth/callback", headers=TYPED), 200)
+        assert "Logged in" not in html
+        assert account not in html
+
+
+async def test_who_was_shown_one_end_can_come_back_from_the_next_login(h: House, account: str) -> None:
+    async with browsing(h) as browser:
+        for each in (account, f"{account}-b"):
+            back = await browser.approve(await browser.open_login(each))
+            assert each in page(await browser.come_back(back), 200)
+            assert each in page(await browser.http.get("/auth/callback", headers=TYPED), 200)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Accept": "text/html"}, {**TYPED, "Sec-Fetch-Dest": "iframe"}])
+async def test_what_is_no_window_is_not_led_on(h: House, account: str, headers: dict[str, str]) -> None:
+    async with browsing(h) as browser:
+        back = await browser.approve(await browser.open_login(account))
+        answer = await browser.http.get(back, headers=headers)
+        assert "http-equiv" not in page(answer, 200)
+        assert len(cookies_of(answer)) == 1
+
+
+async def test_a_browser_at_another_name_is_not_led_on(h: House, account: str) -> None:
+    async with browsing(h, "http://127.0.0.1:1455") as browser:
+        started = (await h.client.post("/login", json={"account": account})).json()
+        back = await h.authorize(started["authorize_url"])
+        assert "http-equiv" not in page(await browser.come_back(back), 200)
+
+
+async def test_a_bounded_number_of_ends_is_kept() -> None:
+    ends = Ends()
+    first, *_, last = [ends.keep(End(str(number), None)) for number in range(1000)]
+    assert ends.of({COOKIE: first}) is None
+    assert ends.of({COOKIE: last}) == End("999", None)
+    assert sum(ends.of({COOKIE: each}) is not None for each in [ends.keep(End("x", None)) for _ in range(500)]) <= 100
+
+
+# bound to the browser
 
 
 async def test_another_browser_is_refused_and_the_real_one_goes_on(h: House, account: str) -> None:
