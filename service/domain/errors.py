@@ -222,6 +222,7 @@ class StoreUnavailable(AuthError):
 
     code = "store_unavailable"
     next_actions = ("Check free space and permissions of the data folder.",)
+    retry_after = 5
 
 
 class KeyNotReplaced(AuthError):

@@ -250,6 +250,6 @@ async def test_the_trail_tells_who_took_what_and_put_what_back(h: House, there: 
 
 async def test_a_backup_that_cannot_be_made_is_told_and_noted(h: House, tmp_path: Path) -> None:
     (tmp_path / "data").rename(tmp_path / "away")
-    problem(await h.client.get("/backup"), 503, "store_unavailable")
+    problem(await h.client.get("/backup"), 503, "store_unavailable", "retry_after")
     (tmp_path / "away").rename(tmp_path / "data")
     assert await trail(h, "backup") == [("backup", WHO, None, "store_unavailable", None)]

@@ -487,7 +487,7 @@ async def test_while_the_database_cannot_be_read_no_key_is_good_and_the_owner_is
         assert (await ask(h, "GET", "/token", bearer(key))).status_code == 200
         assert (await ask(h, "GET", "/token")).status_code == 200
         _break(h)
-        problem(await ask(h, "GET", "/token", bearer(key)), 503, "store_unavailable")
+        problem(await ask(h, "GET", "/token", bearer(key)), 503, "store_unavailable", "retry_after")
         assert (await ask(h, "GET", "/token")).status_code == 200
 
 

@@ -222,7 +222,7 @@ async def test_a_store_that_cannot_be_read_is_said(tmp_path: Path) -> None:
             ("PUT", "/credential", {"kind": "subscription", "access_token": "a", "refresh_token": "b"}),
         ]
         for method, path, body in calls:
-            problem(await h.client.request(method, path, json=body), 503, "store_unavailable")
+            problem(await h.client.request(method, path, json=body), 503, "store_unavailable", "retry_after")
         assert (await h.client.get("/healthz")).json() == {"status": "ok"}
         other.execute("ALTER TABLE gone RENAME TO credential")
         other.commit()

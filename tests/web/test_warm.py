@@ -210,7 +210,7 @@ async def test_while_the_database_is_gone_memory_serves_what_is_valid_and_says_s
         store._backend._watch.close()  # type: ignore[attr-defined]  # as when the file cannot be read any more
         assert (await h.token())["warning"] == "store_unavailable"
         h.clock.advance(3601)
-        problem(await h.client.get("/token"), 503, "store_unavailable")
+        problem(await h.client.get("/token"), 503, "store_unavailable", "retry_after")
 
 
 async def test_what_is_answered_from_memory_is_logged_at_debug_only(
