@@ -18,6 +18,7 @@ from service.broker.broker import Broker
 from service.broker.keys import Keys
 from service.broker.logins import Door, Logins
 from service.broker.refresher import Refresher
+from service.broker.releases import Releases
 from service.broker.seams import Seams
 from service.broker.stand_ins import StandIns
 from service.broker.trail import Trail
@@ -144,14 +145,14 @@ def create_app(
     refresher = Refresher(
         store, issuer, owners, providers, seams, call_limit=settings.issuer_timeout, note=trail.note_refresh
     )
-    broker = Broker(
-        store, issuer, refresher, policies, seams, api_key=api_key, patience=settings.issuer_timeout + _PATIENCE
-    )
+    patience = settings.issuer_timeout + _PATIENCE
+    broker = Broker(store, issuer, refresher, policies, seams, api_key=api_key, patience=patience)
+    releases = Releases(store, broker, refresher, seams, patience=patience)
     door = door or OwnPort(port)
     logins = Logins(store, issuer, refresher, providers, door, seams, trail.note)
     public_url = settings.public_url or f"http://{_name(settings.host)}:{port}"
     stand_ins = StandIns(broker, seams)
-    services = Services(broker, stand_ins, logins, keys, trail, store, policies, seams, metrics, public_url)
+    services = Services(broker, stand_ins, logins, releases, keys, trail, store, policies, seams, metrics, public_url)
     background = Background(store, broker, logins, seams)
 
     async def close() -> None:

@@ -290,6 +290,7 @@ RULES = {
         {
             "cli/client.py": "the client key, to the service",
             "cli/keys.py": "a new client key, to who has asked for it",
+            "cli/handover.py": "reads the login that was given up to whoever asked",
             "cli/transfer.py": "reads the file of a login to send it, and writes the export that was asked for",
             "domain/caller.py": "the digest of a client key",
             "oauth/answers.py": "may it stand in a header",
@@ -297,6 +298,7 @@ RULES = {
             "oauth/imports.py": "the account id of a document",
             "oauth/requests.py": "the authorize URL and the challenge",
             "oauth/wire.py": "bodies of requests to the issuer",
+            "sealing.py": "sealed for whoever asked",
             "store/backup.py": "the key of the fingerprints, for the codes that prove a backup",
             "store/rescue.py": "sealed in a rescue file",
             "store/vault.py": "sealed, or fingerprinted",

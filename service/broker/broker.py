@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 from service.broker.refresher import Refresher
 from service.broker.seams import Seams
-from service.domain.credential import Credential, imported
+from service.domain.credential import Credential, imported, is_released
 from service.domain.decide import (
     Decision,
     LoginNeeded,
@@ -217,6 +217,10 @@ class Broker:
         log.info("a login was imported for %s", account)
         return True
 
+    def let_go(self, account: str) -> None:
+        """Serve nothing of what was read of this account before, whatever becomes of the database."""
+        self._warm.pop(account, None)
+
     async def logout(self, account: str) -> tuple[bool | None, Standing]:
         """Forget the login here, then end it at the issuer: whether that worked, and what is left.
 
@@ -225,7 +229,7 @@ class Broker:
         await self.standing(account)
         self._installed_keys.pop(account, None)
         before = await self._store.forget(account)
-        revoked = await self._revoked(before) if before else None
+        revoked = await self._revoked(before) if before and not is_released(before) else None
         return revoked, await self._standing(account)
 
     # ------------------------------------------------------------------------------------------------------------

@@ -158,10 +158,18 @@ def export(
             "--stand-in", metavar="FILE|-", help="A client key that Codex refreshes with, through the service."
         ),
     ] = None,
+    with_refresh_token: Annotated[
+        bool,
+        typer.Option("--with-refresh-token", help="The whole login: the service gives it up and refreshes it no more."),
+    ] = False,
 ) -> None:
-    """Print the present token in another program's shape, without the refresh token."""
-    from service.cli.transfer import export_credential
+    """Print the present token in another program's shape, without the refresh token unless you ask for it."""
+    from service.cli.transfer import export_credential, hand_over
 
+    if with_refresh_token:
+        if stand_in is not None:
+            raise typer.BadParameter("--stand-in and --with-refresh-token exclude each other")
+        raise typer.Exit(hand_over(the_service(), form, account=account))
     raise typer.Exit(export_credential(the_service(), form, account=account, stand_in=stand_in))
 
 

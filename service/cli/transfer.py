@@ -1,7 +1,7 @@
 """`import` and `export`: logins that come from other programs, and tokens for those that read files.
 
-Promises that no refresh token leaves: whoever else held it would spend it, and end the login. A client key may stand in
-for it.
+Promises that no refresh token leaves that is refreshed here: whoever else held it would spend it, and end the login. A
+client key may stand in for it; or the service gives the login up before.
 """
 
 import base64
@@ -19,6 +19,7 @@ from service.cli.access import sendable, warn
 from service.cli.accounts import status_lines
 from service.cli.client import Body, Service
 from service.cli.console import DONE, MISUSED, Failure, out, out_json, say
+from service.cli.handover import Handover, not_lost
 from service.domain.secret import Secret
 from service.oauth.claims import unverified_claims
 
@@ -68,11 +69,31 @@ def export_credential(service: Service, form: Format, *, account: str, stand_in:
             f"Make one that is: pixir-auth keys add NAME --scope token --account {account}",
         )
     _warn_of_readers()
-    if form == "env":
-        out("\n".join(f"export {name}={shlex.quote(value)}" for name, value in _environment(access, token, status)))
-    else:
-        out_json(_codex(access, token, status, held) if form == "codex" else _pixir(access, token, status))
+    _write(form, access, token, status, held)
     return DONE
+
+
+def hand_over(service: Service, form: Format, *, account: str) -> int:
+    """The whole login in another program's shape. The service gives it up before."""
+    _warn_of_readers()
+    handover = Handover(service, account)
+    login = handover.login
+    try:
+        access, refresh = Secret(sendable(login.get("access_token"))), sendable(login.get("refresh_token"))
+        held = {"refresh_token": refresh, **({"id_token": login["id_token"]} if login.get("id_token") else {})}
+        _write(form, access, login, login, held)
+    except Failure as exc:
+        raise not_lost(exc) from exc
+    handover.finish()
+    return DONE
+
+
+def _write(form: Format, access: Secret, token: Body, status: Body, held: Body) -> None:
+    if form == "env":
+        lines = _environment(access, token, status, held)
+        out("\n".join(f"export {name}={shlex.quote(value)}" for name, value in lines))
+    else:
+        out_json(_codex(access, token, status, held) if form == "codex" else _pixir(access, token, status, held))
 
 
 def _held(service: Service, source: str) -> Body:
@@ -106,8 +127,8 @@ def _codex(access: Secret, token: Body, status: Body, held: Body) -> Body:
     }
 
 
-def _pixir(access: Secret, token: Body, status: Body) -> Body:
-    """An `auth.json` that Pixir reads; it works until the token expires."""
+def _pixir(access: Secret, token: Body, status: Body, held: Body) -> Body:
+    """An `auth.json` that Pixir reads; it works until the token expires, or, with a refresh token, for good."""
     if token.get("kind") == "api_key":
         raise Failure(
             "Pixir keeps no API key in its auth.json; it reads OPENAI_API_KEY.",
@@ -117,18 +138,19 @@ def _pixir(access: Secret, token: Body, status: Body) -> Body:
     return {
         "kind": "subscription",
         "access_token": access.reveal(),
-        "refresh_token": "",
+        "refresh_token": held.get("refresh_token", ""),
         "expires_at": None if expires_at is None else int(expires_at * 1000),
         "account_id": status.get("account_id"),
         "obtained_at": status.get("obtained_at"),
     }
 
 
-def _environment(access: Secret, token: Body, status: Body) -> list[tuple[str, str]]:
+def _environment(access: Secret, token: Body, status: Body, held: Body) -> list[tuple[str, str]]:
     if token.get("kind") == "api_key":
         return [("OPENAI_API_KEY", access.reveal())]
     values = {
         "OPENAI_ACCESS_TOKEN": access.reveal(),
+        "OPENAI_REFRESH_TOKEN": held.get("refresh_token"),
         "OPENAI_ACCESS_TOKEN_EXPIRES_AT": token.get("expires_at"),
         "CHATGPT_ACCOUNT_ID": status.get("account_id"),
     }

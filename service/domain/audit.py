@@ -9,6 +9,7 @@ Deed = Literal[
     "refresh",
     "logout",
     "import",
+    "export",
     "key_added",
     "key_revoked",
     "rekey",

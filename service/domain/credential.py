@@ -55,6 +55,8 @@ class Credential:
     reached the issuer; more than one send needs an unknown outcome, more than two never happen.
     `uncertain_since` is set while the outcome of the last send is unknown. An `unreadable` row is there but does not
     open with our keys: its tokens are None here, and nothing is ever written over it but a new login or a logout.
+    A `logged_out` row that holds its tokens was released: somebody else refreshes them, and they are kept for no other
+    use than to be given again.
     A `restored` row is from a backup, or older than one that was here before: its refresh token may be spent, and is
     not sent (I9) unless somebody says that it was not.
     """
@@ -216,6 +218,30 @@ def logged_out(credential: Credential) -> Credential:
     )
 
 
+def is_unspent(credential: Credential) -> bool:
+    """Whether the refresh token was surely never sent, and nobody is about to: whoever is given it may send it."""
+    return (
+        credential.state == "active"
+        and credential.refresh_token is not None
+        and credential.attempt is None
+        and credential.sends == 0
+        and credential.uncertain_since is None
+    )
+
+
+def released(credential: Credential) -> Credential:
+    """A login that somebody else refreshes from now on. Here it counts as logged out, and keeps its tokens to be given
+    again in case an answer was lost."""
+    return replace(
+        credential, state="logged_out", reason="logged_out", failures=0, next_attempt_at=None, last_error=None
+    )
+
+
+def is_released(credential: Credential) -> bool:
+    """Whether the tokens of a login that is not ours any more are still here."""
+    return credential.state == "logged_out" and credential.refresh_token is not None
+
+
 RESTORED = "restored_backup"
 """`last_error` of what was restored."""
 
@@ -224,9 +250,12 @@ def restored(credential: Credential, *, generation: int, is_spent: bool) -> Cred
     """What a login of a backup is worth: its access token while that is valid, its refresh token not yet or never.
 
     is_spent: it is known to have been refreshed since the backup. A send that was under way or unknown when the backup
-    was made still counts (I1): what became of it, nobody who confirms can know.
+    was made still counts (I1): what became of it, nobody who confirms can know. One that was released by then is not
+    given again.
     """
     kept = replace(credential, generation=generation, attempt=None, next_attempt_at=None)
+    if kept.state == "logged_out":
+        return logged_out(kept)
     if kept.state not in ("active", "restored"):
         return kept
     begun = credential.attempt.started_at if credential.attempt else None

@@ -11,11 +11,12 @@ from service.store.backup import Backups
 from service.store.client_keys import ClientKeys
 from service.store.logins import PendingLogins
 from service.store.rekey import Rekeying
+from service.store.releases import Releases
 from service.store.rows import LOGIN_OVER
 from service.store.schema import LoginRow
 
 
-class Store(Backups, PendingLogins, ClientKeys, AuditTrail, Rekeying):
+class Store(Backups, Releases, PendingLogins, ClientKeys, AuditTrail, Rekeying):
     """What the use cases know of the database."""
 
     async def complete_login(self, login: Login, credential: Credential) -> Credential:

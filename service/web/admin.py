@@ -1,4 +1,4 @@
-"""The routes of whoever runs the service: client keys, the audit trail, another encryption key, backups."""
+"""The routes of whoever runs the service: client keys, the audit trail, another encryption key, backups, exports."""
 
 import asyncio
 import base64
@@ -11,11 +11,16 @@ from starlette.types import Receive, Scope, Send
 
 from service.domain.backup import Batch, Outcome
 from service.domain.caller import ClientKey
+from service.domain.errors import InvalidRequest
+from service.sealing import Recipient
 from service.web import answers
 from service.web.schemas import (
     AccountQuery,
     AuditAnswer,
     AuditQuery,
+    ConfirmExportBody,
+    ExportAnswer,
+    ExportBody,
     KeyAnswer,
     KeyBody,
     KeysAnswer,
@@ -26,7 +31,7 @@ from service.web.schemas import (
     RestoreBody,
     StatusAnswer,
 )
-from service.web.services import caller_of, noted, services_of
+from service.web.services import caller_of, noted, see_account, services_of
 
 router = APIRouter(tags=["admin"])
 
@@ -89,6 +94,33 @@ async def rekey(request: Request, body: NoBody | None = None) -> RekeyAnswer:  #
     return RekeyAnswer(resealed=resealed)
 
 
+@router.post("/export")
+async def export(request: Request, query: Annotated[AccountQuery, Query()], body: ExportBody) -> ExportAnswer:
+    """Give a login away with its refresh token, sealed for whoever asks: nobody here refreshes or serves it any more.
+
+    It may be asked for again until it is confirmed, or somebody logs in.
+    """
+    see_account(request, query.account)
+    with noted(request, "export", account=query.account) as words:
+        recipient = _recipient(body.public_key)
+        given = await services_of(request).releases.release(query.account)
+        if given.again:
+            words.append("again")
+    sealed = recipient.seal(answers.handed_over(given.credential), query.account)
+    return ExportAnswer(account=query.account, generation=given.credential.generation, again=given.again, sealed=sealed)
+
+
+@router.post("/export/confirm", status_code=204, response_class=Response)
+async def confirm_export(
+    request: Request, query: Annotated[AccountQuery, Query()], body: ConfirmExportBody
+) -> Response:
+    """Say that an export has arrived: the sealed copy that is kept of it is erased. May be said again."""
+    see_account(request, query.account)
+    with noted(request, "export", account=query.account, detail="confirmed"):
+        await services_of(request).releases.confirm(query.account, body.generation)
+    return Response(status_code=204)
+
+
 @router.get("/backup", response_class=Response, responses=_BACKUP)
 async def backup(request: Request) -> Response:
     """All accounts and client keys in one state, sealed as they are stored, as lines of JSON."""
@@ -147,6 +179,13 @@ class _Lines(Response):
             while piece := await asyncio.to_thread(file.read, _PIECE):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+
+
+def _recipient(public_key: str) -> Recipient:
+    try:
+        return Recipient(public_key)
+    except ValueError:
+        raise InvalidRequest("public_key is no X25519 public key.") from None
 
 
 def _counted(what: str, outcomes: list[Outcome]) -> list[str]:

@@ -12,6 +12,7 @@ from service import __version__
 from service.broker.broker import Grant, Standing
 from service.domain.audit import Event
 from service.domain.caller import RIGHTS, ClientKey
+from service.domain.credential import Credential
 from service.domain.decide import Policy, Wish, is_valid, next_attempt_at, refresh_state
 from service.domain.errors import Code
 from service.domain.login import Login, state_at
@@ -90,6 +91,19 @@ def refreshed(grant: Grant, now: float, stand_in: Secret) -> bytes:
         id_token=grant.id_token.reveal() if grant.id_token else None,
     )
     return answer.model_dump_json(exclude_none=True).encode()
+
+
+def handed_over(credential: Credential) -> Secret:
+    """The whole login, as PUT /credential takes it: to be sealed."""
+    tokens = {name: getattr(credential, name) for name in ("access_token", "refresh_token", "id_token")}
+    document = {
+        "kind": "subscription",
+        **{name: token.reveal() for name, token in tokens.items() if token is not None},
+        "expires_at": instant(credential.expires_at),
+        "account_id": credential.identity.account_id,
+        "obtained_at": instant(credential.obtained_at),
+    }
+    return Secret(json.dumps(document))
 
 
 RENDERERS: Final = {"/token": token, "/headers": headers, FORWARD_AUTH: forward_auth}

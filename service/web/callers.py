@@ -49,6 +49,8 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("POST", "/login/{login_id}/callback"): Rule("login"),
     ("PUT", "/credential"): Rule("admin"),
     ("POST", "/logout"): Rule("admin"),
+    ("POST", "/export"): Rule("admin"),
+    ("POST", "/export/confirm"): Rule("admin"),
     ("GET", "/keys"): Rule("admin", everything=True),
     ("PUT", "/keys/{name}"): Rule("admin", everything=True),
     ("DELETE", "/keys/{name}"): Rule("admin", everything=True),

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 _NAMES: Final = frozenset({"query", "body", "path", "name"}).union(
     schemas.AccountsQuery.model_fields,
     schemas.AuditQuery.model_fields,
+    schemas.ConfirmExportBody.model_fields,
+    schemas.ExportBody.model_fields,
     schemas.KeyBody.model_fields,
     schemas.LineBody.model_fields,
     schemas.LoginBody.model_fields,

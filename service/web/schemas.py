@@ -156,6 +156,22 @@ class RestoreBody(Strict):
     replace: bool = Field(False, description="May replace logins that are here.")
 
 
+class ExportBody(Strict):
+    """Whom the login is sealed for."""
+
+    public_key: str = Field(
+        pattern=r"^[A-Za-z0-9+/]{43}=$", description="X25519, its 32 bytes in base64; made for this call."
+    )
+
+
+class ConfirmExportBody(Strict):
+    """Which export has arrived."""
+
+    model_config = ConfigDict(strict=True)
+
+    generation: int = Field(ge=0, le=2**53, description="As POST /export said.")
+
+
 class LoginAnswer(BaseModel):
     """How a login stands; what the person needs is there while it is pending. Members without a value are left out."""
 
@@ -301,6 +317,15 @@ class AuditAnswer(BaseModel):
 
     entries: list[AuditEntry]
     next: int | None
+
+
+class ExportAnswer(BaseModel):
+    """A login that is not ours any more."""
+
+    account: str
+    generation: int
+    again: bool = Field(description="It had been given before: if that copy was used, this one is spent.")
+    sealed: str = Field(description="For the public key: a body of PUT /credential, with `obtained_at`.")
 
 
 class RekeyAnswer(BaseModel):

@@ -10,6 +10,7 @@ from fastapi import Request
 from service.broker.broker import Broker, Standing
 from service.broker.keys import Keys
 from service.broker.logins import Logins
+from service.broker.releases import Releases
 from service.broker.seams import Seams
 from service.broker.stand_ins import StandIns
 from service.broker.trail import Trail
@@ -50,6 +51,7 @@ class Services:
     broker: Broker
     stand_ins: StandIns
     logins: Logins
+    releases: Releases
     keys: Keys
     trail: Trail
     store: Kept

@@ -1,0 +1,78 @@
+"""`export --with-refresh-token`: the service gives a login up, and this process, which alone can open it, writes it.
+
+Promises that the service keeps it, sealed, until it is on a disk: whatever fails on the way, the same command gives it
+again.
+"""
+
+import json
+import os
+import stat
+import sys
+
+from service.cli.client import Body, Problem, Service
+from service.cli.console import UNREACHABLE, Failure, say
+from service.sealing import Opener
+
+_AGAIN = "If the login was given up by then it is not lost: the same command gives it again."
+
+
+class Handover:
+    """One login, out of the service's hands."""
+
+    def __init__(self, service: Service, account: str) -> None:
+        """Fetch it. Raises Failure."""
+        self._service = service
+        self._account = account
+        opener = Opener()
+        try:
+            answer = self._asked("/export", {"public_key": opener.public_key})
+        except Problem:
+            raise
+        except Failure as exc:
+            raise not_lost(exc) from exc
+        self._generation = answer.get("generation")
+        self._again = answer.get("again") is True
+        try:
+            self.login: Body = json.loads(opener.open(str(answer.get("sealed")), account).reveal())
+        except ValueError as exc:
+            raise Failure("The service answered with what does not open.", _AGAIN, exit_code=UNREACHABLE) from exc
+
+    def finish(self) -> None:
+        """It has been written: tell the service if it is surely kept, and the person what it means."""
+        erased = _is_on_disk() and self._confirmed()
+        say(
+            f"This service has given up the login of account {self._account}: whoever uses what was written refreshes"
+            f" it from now on. To take it back, log in here again: pixir-auth login --account {self._account}"
+        )
+        if self._again:
+            say("warning: it was given before; if that copy has been used since, this one is spent")
+        if not erased:
+            say(f"A sealed copy stays, to be given again, until: pixir-auth logout --account {self._account}")
+
+    def _confirmed(self) -> bool:
+        try:
+            self._asked("/export/confirm", {"generation": self._generation})
+        except Failure:
+            return False
+        return True
+
+    def _asked(self, path: str, body: Body) -> Body:
+        return self._service.call("POST", path, query={"account": self._account}, body=body)
+
+
+def not_lost(exc: Failure) -> Failure:
+    """Something went wrong on the way."""
+    return Failure(*exc.lines, _AGAIN, exit_code=exc.exit_code)
+
+
+def _is_on_disk() -> bool:
+    """Whether what was written is in a file that will be there after a power cut: of what a pipe or a terminal has
+    taken, nobody knows where it is."""
+    try:
+        written = sys.stdout.fileno()
+        if not stat.S_ISREG(os.fstat(written).st_mode):
+            return False
+        os.fsync(written)
+    except (OSError, ValueError):
+        return False
+    return True
