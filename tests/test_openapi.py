@@ -9,6 +9,7 @@ import pytest
 from service.app import openapi_document
 from service.domain.decide import Warning_
 from service.domain.errors import Code, LoginReason
+from service.sealing import Opener
 from service.web.problems import STATUS
 from tests.web.expect import told
 from tests.web.home import client_key, home, install
@@ -34,6 +35,8 @@ PROMISED = {
     ("POST", "/oauth/token"),
     ("PUT", "/credential"),
     ("POST", "/logout"),
+    ("POST", "/export"),
+    ("POST", "/export/confirm"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/metrics"),
@@ -129,6 +132,8 @@ def test_account_is_a_parameter_wherever_a_credential_is_meant(document: dict[st
         ("/credential", "put"),
         ("/logout", "post"),
         ("/login", "get"),
+        ("/export", "post"),
+        ("/export/confirm", "post"),
     ]:
         (schema,) = [one["schema"] for one in document["paths"][path][method]["parameters"] if one["name"] == "account"]
         assert (schema["default"], schema["pattern"]) == ("default", "^[a-z0-9][a-z0-9._-]{0,62}$")
@@ -180,6 +185,8 @@ async def test_answers_are_as_the_document_says(document: dict[str, Any], tmp_pa
             ("POST", "/oauth/token", "/oauth/token?account=nobody", refresh),
             ("PUT", "/credential", "/credential?account=key", body),
             ("GET", "/token", "/token?account=key", None),
+            ("POST", "/export", "/export", {"public_key": Opener().public_key}),
+            ("POST", "/export", "/export", {"public_key": "x"}),
             ("POST", "/logout", "/logout", None),
             ("GET", "/token", "/token", None),
             ("GET", "/status", "/status?account=nobody", None),

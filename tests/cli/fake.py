@@ -15,6 +15,9 @@ from socketserver import BaseServer, ThreadingUnixStreamServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from service.domain.secret import Secret
+from service.sealing import Recipient
+
 ACCESS = "acc-5dd3f7f1.secret"
 REFRESH = "ref-9a27c1b0.secret"
 GOOD_URL = "http://localhost:1455/auth/callback?code=good&state=x"
@@ -78,6 +81,8 @@ class FakeService:
         self.keys: dict[str, dict[str, Any]] = {}
         self.trail: list[dict[str, Any]] = []
         self.access_token = ACCESS
+        self.refresh_token = REFRESH
+        self.id_token: str | None = "real.id.token"
         self.generation = 3
         self.page = 2
         self.flow = "browser"
@@ -116,6 +121,8 @@ class FakeService:
             ("POST", "/oauth/token"): lambda _name: self._refresh(asked),
             ("GET", "/status"): lambda name: Reply(body=self._known(name)),
             ("POST", "/logout"): self._logout,
+            ("POST", "/export"): lambda name: self._export(name, asked),
+            ("POST", "/export/confirm"): lambda _name: Reply(204),
             ("PUT", "/credential"): lambda name: self._install(name, asked),
             ("GET", "/readyz"): lambda _name: Reply(body={"status": "ok"}),
             ("POST", "/rekey"): lambda _name: Reply(body={"resealed": 12}),
@@ -198,6 +205,20 @@ class FakeService:
     def _logout(self, name: str) -> Reply:
         self.accounts[name] = nobody(name)
         return Reply(body={**self.accounts[name], "revoked": True})
+
+    def _export(self, name: str, asked: Received) -> Reply:
+        again = len(self.sent("POST", "/export")) > 1
+        login = {
+            "kind": "subscription",
+            "access_token": self.access_token,
+            "refresh_token": self.refresh_token,
+            **({"id_token": self.id_token} if self.id_token else {}),
+            "expires_at": "2030-01-01T00:00:00Z",
+            "account_id": "acct-1",
+            "obtained_at": "2029-12-31T23:00:00Z",
+        }
+        sealed = Recipient(asked.json["public_key"]).seal(Secret(json.dumps(login)), name)
+        return Reply(body={"account": name, "generation": self.generation, "again": again, "sealed": sealed})
 
     def _install(self, name: str, asked: Received) -> Reply:
         is_key = asked.json.get("kind") == "api_key"

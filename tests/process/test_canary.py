@@ -102,7 +102,8 @@ def refresh(service: Process, issuer: Process, account: str) -> set[str]:
 
 
 def commands(m: Machine, service: Process, issuer: Process) -> set[str]:
-    """A client key made and used on the command line, an argument that is a token, backups and their way back."""
+    """A client key made and used on the command line, an argument that is a token, backups and their way back, a login
+    given away."""
     own = {"XDG_CONFIG_HOME": str(m.folder / "config"), "PIXIR_AUTH_PUBLIC_URL": service.url}
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("PIXIR_AUTH_", "XDG_"))}
 
@@ -119,6 +120,10 @@ def commands(m: Machine, service: Process, issuer: Process) -> set[str]:
         assert done.returncode == 0, done.stderr
         told += done.stdout + done.stderr
     told += ran("restore", "--confirm-unspent", "work").stderr
+    for _ in range(2):
+        given = ran("export", "--format", "codex", "--with-refresh-token", "--account", "home")
+        assert json.loads(given.stdout)["tokens"]["refresh_token"] in seen_by_the_issuer(issuer)
+        told += given.stderr
     assert TYPED not in told
     assert key not in told
     assert not hits(seen_by_the_issuer(issuer), {"what the commands say": told.encode()})

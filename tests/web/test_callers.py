@@ -1,6 +1,7 @@
 """Who may do what: every caller, on every route, on every account. One cell a test."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from dataclasses import FrozenInstanceError, dataclass
@@ -12,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from service.domain.caller import RIGHTS, Peer
+from service.sealing import Opener
 from service.store.store import Store
 from service.web.callers import OPEN, RULES, told_by_server
 from tests.kit import House, house
@@ -40,6 +42,8 @@ NEEDS: dict[tuple[str, str], str | None] = {
     ("POST", "/login/nothing/callback"): "login",
     ("PUT", "/credential"): "admin",
     ("POST", "/logout"): "admin",
+    ("POST", "/export"): "admin",
+    ("POST", "/export/confirm"): "admin",
     ("GET", "/keys"): "admin",
     ("PUT", "/keys/nothing"): "admin",
     ("DELETE", "/keys/nothing"): "admin",
@@ -291,6 +295,10 @@ async def test_and_of_others_it_learns_nothing(h: House, keys: Keys, account: st
     await install(h, "home")
     texts = set()
     calls = [("GET", path) for path in ("/token", "/headers", "/status", "/login")]
+    sent = {"/export": {"public_key": Opener().public_key}, "/export/confirm": {"generation": 1}}
+    for path, content in sent.items():
+        answer = await ask(h, "POST", f"{path}?account={account}", bearer(keys.work), body=json.dumps(content).encode())
+        texts.add(str(problem(answer, 403, "scope")))
     for method, path in [*calls, ("POST", "/login"), ("POST", "/logout")]:
         answer = await ask(h, method, f"{path}?account={account}", bearer(keys.work))
         texts.add(str(problem(answer, 403, "scope")))

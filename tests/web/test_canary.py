@@ -13,6 +13,7 @@ import pytest
 
 from service.logs import _Json, _Text
 from service.sandbox import DEVICE_POLL_PATH, faults
+from service.sealing import Opener
 from tests.kit import House
 from tests.web.browser import LED, TYPED
 from tests.web.home import client_key, home, sealed, until
@@ -191,6 +192,27 @@ async def back_up_and_restore(hunt: Hunt) -> None:
         await hunt.ask("POST", f"/restore/confirm?account={account}")
 
 
+async def give_away(hunt: Hunt, account: str) -> None:
+    """Only the key that it is sealed for opens it; what is refused says nothing of what was sent."""
+    typed = "Typed-for-a-public-key-51C0DE"
+    opener = Opener()
+    hunt.secrets |= {typed, opener._key.private_bytes_raw().hex()}
+    target = f"/export?account={account}"
+    for key in (typed, base64.b64encode(bytes(32)).decode()):
+        await hunt.ask("POST", target, json.dumps({"public_key": key, typed: typed}).encode())
+        await hunt.ask("POST", target, json.dumps({"public_key": key}).encode())
+    for _ in range(2):
+        told = (await hunt.ask("POST", target, json.dumps({"public_key": opener.public_key}).encode())).json()
+        login = json.loads(opener.open(told["sealed"], account).reveal())
+        assert {login["access_token"], login["refresh_token"], login["id_token"]} <= hunt.secrets
+    assert hunt.found(sealed(hunt.folder)) == []
+    await hunt.ask("POST", f"/export/confirm?account={account}", json.dumps({"generation": typed}).encode())
+    await hunt.ask(
+        "POST", f"/export/confirm?account={account}", json.dumps({"generation": told["generation"]}).encode()
+    )
+    assert (await hunt.ask("POST", target, json.dumps({"public_key": opener.public_key}).encode())).status_code == 409
+
+
 async def test_a_whole_life(hunt: Hunt) -> None:
     house = hunt.house
     await use_client_keys(hunt)
@@ -209,6 +231,8 @@ async def test_a_whole_life(hunt: Hunt) -> None:
     await back_up_and_restore(hunt)
     assert len(hunt.secrets) > 40
     assert hunt.found(sealed(hunt.folder)) == []
+    await log_in_with_a_device_code(hunt, "given")
+    await give_away(hunt, "given")
     house.sandbox.fail_next(faults.drop(), path="/oauth/revoke")
     for account in ("work", "home"):
         await hunt.ask("POST", f"/logout?account={account}")

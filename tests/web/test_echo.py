@@ -99,6 +99,8 @@ MEMBERS = [
     "OPENAI_API_KEY",
     "grant_type",
     "client_id",
+    "public_key",
+    "generation",
     "unknown",
 ]
 
