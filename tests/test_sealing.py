@@ -36,6 +36,16 @@ def test_nobody_else_does_nor_for_another_account_nor_what_was_changed() -> None
             who.open(what, account)
 
 
+@pytest.mark.parametrize("junk", ["!", "\n", " "])
+def test_what_is_no_base64_is_read_in_no_other_way(junk: str) -> None:
+    opener = Opener()
+    sealed = Recipient(opener.public_key).seal(LOGIN, "work")
+    with pytest.raises(ValueError, match=r"does not open"):
+        opener.open(junk + sealed, "work")
+    with pytest.raises(ValueError, match=r".+"):
+        Recipient(junk + opener.public_key)
+
+
 def test_it_is_different_every_time_and_says_nothing() -> None:
     opener = Opener()
     several = {Recipient(opener.public_key).seal(LOGIN, "work") for _ in range(3)}

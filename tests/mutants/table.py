@@ -19,6 +19,7 @@ VAULT: Final = "store/vault.py"
 DATABASE: Final = "store/database.py"
 REKEY: Final = "store/rekey.py"
 KEYS: Final = "store/keys.py"
+RELEASES: Final = "store/releases.py"
 LOGINS: Final = "store/logins.py"
 ANSWERS: Final = "oauth/answers.py"
 ISSUER: Final = "issuer.py"
@@ -659,4 +660,79 @@ ANOTHER_KEY: Final = (
     ),
 )
 
-MUTANTS: Final = (*NAMED, *CLAIM, *OUTCOME, *UNKNOWN, *MANNERS, *REST, *APART, *ANOTHER_KEY)
+# -- a login that is given away --------------------------------------------------------------------------------------
+
+GIVEN_AWAY: Final = (
+    mutant(
+        "I1: what is being sent is given away",
+        CREDENTIAL,
+        "        and credential.attempt is None\n        and credential.sends == 0\n",
+        "",
+        killer="store/test_releases.py::test_what_is_being_sent_is_not_released[sqlite]",
+    ),
+    mutant(
+        "I1: what may be spent is given away",
+        CREDENTIAL,
+        "        and credential.sends == 0\n        and credential.uncertain_since is None\n",
+        "",
+        killer="web/test_export.py::test_what_may_be_spent_is_refused_and_stays_as_it_is",
+    ),
+    mutant(
+        "I1: a refresh that is under way is not waited for",
+        "broker/releases.py",
+        "while found is not None and found.state",
+        "while found is None and found.state",
+        killer="web/test_export.py::test_a_refresh_that_is_under_way_ends_before",
+    ),
+    mutant(
+        "I1: given away, and still ours",
+        RELEASES,
+        "state_columns(released(before), None)",
+        "state_columns(before, None)",
+        killer="store/test_releases.py::test_nobody_claims_it_any_more[sqlite]",
+    ),
+    mutant(
+        "I1: what another account holds by now is given away again",
+        RELEASES,
+        "self._refuse_if_held(connection, self._vault.fingerprint(before.refresh_token), account)",
+        "pass",
+        killer="store/test_releases.py::test_it_is_not_given_again_once_another_account_holds_it[sqlite]",
+    ),
+    mutant(
+        "I9: a copy of the database from before is refreshed",
+        RELEASES,
+        "before.generation + 1)",
+        "before.generation)",
+        killer="web/test_export.py::test_a_restored_copy_from_before_is_not_refreshed_here",
+    ),
+    mutant(
+        "a backup gives away again what was given away by then",
+        CREDENTIAL,
+        '    if kept.state == "logged_out":\n        return logged_out(kept)\n',
+        "",
+        killer="web/test_export.py::test_a_backup_does_not_bring_it_back",
+    ),
+    mutant(
+        "a logout revokes what is somebody else's",
+        BROKER,
+        "if before and not is_released(before) else None",
+        "if before else None",
+        killer="web/test_export.py::test_a_logout_of_it_forgets_it_and_revokes_nothing",
+    ),
+    mutant(
+        "what was given away is served from memory",
+        BROKER,
+        "        self._warm.pop(account, None)\n",
+        "        pass\n",
+        killer="web/test_export.py::test_memory_serves_nothing_of_it_when_the_database_is_gone",
+    ),
+    mutant(
+        "a word that it has arrived erases a later one",
+        RELEASES,
+        " or before.generation != generation",
+        "",
+        killer="store/test_releases.py::test_another_release_is_left_alone[sqlite-0]",
+    ),
+)
+
+MUTANTS: Final = (*NAMED, *CLAIM, *OUTCOME, *UNKNOWN, *MANNERS, *REST, *APART, *ANOTHER_KEY, *GIVEN_AWAY)

@@ -55,6 +55,11 @@ TARGETS: Final = (
         },
     ),
     Target(
+        "service.sealing",
+        ("test_sealing.py",),
+        {"Recipient.__init__(): b'' -> b'x'": "what is sealed there is thrown away"},
+    ),
+    Target(
         "service.web.guard",
         (
             *("web/test_guard_alone.py", "web/test_required_header.py", "web/test_late_body.py"),
