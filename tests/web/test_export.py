@@ -124,7 +124,7 @@ async def test_memory_serves_nothing_of_it_when_the_database_is_gone(tmp_path: P
         store = h.app.services.store
         assert isinstance(store, Store)
         store._backend._watch.close()  # type: ignore[attr-defined]  # as when the file cannot be read any more
-        problem(await h.client.get("/token"), 503, "store_unavailable")
+        problem(await h.client.get("/token"), 503, "store_unavailable", "retry_after")
 
 
 async def test_a_new_login_takes_its_place(h: House, account: str) -> None:
