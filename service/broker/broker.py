@@ -207,12 +207,12 @@ class Broker:
 
         Raises InvalidCredential.
         """
-        now = self._seams.now()
-        credential = read_credential(document, now=now)
+        credential = read_credential(document)
         if isinstance(credential, ApiKey):
             self._installed_keys[account] = credential.key
             return False
         login_id = self._seams.token_bytes(16).hex()
+        now = self._seams.now()
         await self._store.install(imported(credential, account=account, provider=provider, login_id=login_id, now=now))
         log.info("a login was imported for %s", account)
         return True

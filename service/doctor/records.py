@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import stat
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -225,6 +224,6 @@ def _login_in(path: Path) -> Tokens | None:
             return None
         with path.open("rb") as file:
             document: Any = json.loads(file.read(_LARGEST))
-        found = read_credential(document, now=time.time()) if isinstance(document, dict) else None
+        found = read_credential(document) if isinstance(document, dict) else None
         return found if isinstance(found, Tokens) else None
     return None

@@ -33,9 +33,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a token endpoint gave. A None member was absent, null, empty or unusable in the answer.
+    """What a token endpoint gave, or a file. A None member was absent, null, empty or unusable there.
 
-    `lifetime` is seconds from the moment *before* the request was sent, so that no delay lengthens a token's life.
+    `lifetime` is seconds from the moment *before* the request was sent, so that no delay lengthens a token's life. A
+    file says when the token ends instead: `expires_at`.
     """
 
     access_token: Secret | None
@@ -44,6 +45,7 @@ class Tokens:
     lifetime: float | None = None
     identity: Identity = Identity()
     fault: str | None = None  # why the access token must not be served, though the refresh token must be kept
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,13 @@ def logged_in(tokens: Tokens, *, account: str, provider: str, login_id: str, now
 
 
 def imported(tokens: Tokens, *, account: str, provider: str, login_id: str, now: float) -> Credential:
-    """A login made elsewhere: how long its access token was given for is not known, only when it ends."""
-    return replace(logged_in(tokens, account=account, provider=provider, login_id=login_id, now=now), lifetime=None)
+    """A login made elsewhere: how long its access token was given for is not known, only when it ends.
+
+    Not even that: due at once, so that the first caller finds out.
+    """
+    ends = now if tokens.expires_at is None else tokens.expires_at
+    new = logged_in(tokens, account=account, provider=provider, login_id=login_id, now=now)
+    return replace(new, expires_at=ends, lifetime=None)
 
 
 def claimed(credential: Credential, attempt: Attempt) -> Credential:

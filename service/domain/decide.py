@@ -239,8 +239,10 @@ def _paused_until(credential: Credential, now: float) -> float | None:
 
 
 def _capped(min_ttl: float, credential: Credential) -> float:
-    """What can be asked of this issuer: a wish for more than it gives would refresh at every call."""
-    return min_ttl if credential.lifetime is None else min(min_ttl, credential.lifetime * 0.9)
+    """What can be asked of this issuer. A wish for all that it gives, or more, would refresh at every call."""
+    if credential.lifetime is None or min_ttl < credential.lifetime:
+        return min_ttl
+    return credential.lifetime * 0.9
 
 
 def _else_serve(credential: Credential, now: float, policy: Policy, otherwise: Decision) -> Decision:

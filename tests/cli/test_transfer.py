@@ -186,7 +186,7 @@ def test_nobody_else_refreshes_with_a_key(fake: FakeService, run: Run, key_file:
 def test_what_holds_a_key_is_no_login_to_take_over(fake: FakeService, run: Run, key_file: Path) -> None:
     document = exported(run, "codex", "--stand-in", str(key_file))
     with pytest.raises(InvalidCredential, match="is a client key"):
-        read_credential(document, now=0)
+        read_credential(document)
 
 
 def test_codex_id_token_tells_what_the_access_token_claims(fake: FakeService, run: Run) -> None:
@@ -257,7 +257,7 @@ def test_token_that_cannot_be_used(fake: FakeService, run: Run) -> None:
 def test_what_is_exported_cannot_be_imported(fake: FakeService, run: Run, form: str) -> None:
     """There is no refresh token in it: it is a copy of the token, not of the login."""
     with pytest.raises(Exception, match="refresh_token is missing or empty"):
-        read_credential(exported(run, form), now=0)
+        read_credential(exported(run, form))
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o600, False)])

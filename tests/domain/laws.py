@@ -51,7 +51,8 @@ def a_token_used_without_a_warning_is_what_was_asked_for(
     credential: Credential, wish: Wish, now: float, policy: Policy
 ) -> None:
     if not wish.ahead and decide(credential, wish, now, policy) == Use():
-        given = wish.min_ttl if credential.lifetime is None else min(wish.min_ttl, credential.lifetime * 0.9)
+        can_be_met = credential.lifetime is None or wish.min_ttl < credential.lifetime
+        given = wish.min_ttl if can_be_met else (credential.lifetime or 0) * 0.9
         assert credential.expires_at - now >= given
         assert wish.newer_than != credential.generation
 
@@ -149,6 +150,8 @@ def a_wish_for_more_than_the_issuer_gives_does_not_refresh_a_new_token(
     credential: Credential, wish: Wish, now: float, policy: Policy
 ) -> None:
     if credential.lifetime is None or wish.ahead or wish.newer_than == credential.generation:
+        return
+    if wish.min_ttl < credential.lifetime:
         return
     if is_valid(credential, now) and credential.expires_at - now >= credential.lifetime * 0.9:
         assert not isinstance(decide(credential, wish, now, policy), Refresh)

@@ -91,9 +91,12 @@ def test_a_lifetime_of_nothing_is_not_an_unknown_one() -> None:
     assert log_in(tokens(lifetime=0.0)).expires_at == NOW
 
 
-def test_an_import_keeps_its_end_and_claims_no_lifetime() -> None:
-    new = imported(tokens(lifetime=77.0), account="work", provider="codex", login_id="login-9", now=NOW)
-    assert changes(log_in(tokens(lifetime=77.0)), new) == {"lifetime": None}
+@pytest.mark.parametrize(("told", "end"), [(NOW + 77, NOW + 77), (NOW - 77, NOW - 77), (0.0, 0.0), (None, NOW)])
+def test_an_import_keeps_its_end_and_claims_no_lifetime(told: float | None, end: float) -> None:
+    """One whose end is not known is due at once, so that the first caller finds out."""
+    given = tokens(lifetime=None, expires_at=told)
+    new = imported(given, account="work", provider="codex", login_id="login-9", now=NOW)
+    assert changes(log_in(given), new) == {"lifetime": None, "expires_at": end}
 
 
 # -- claim -------------------------------------------------------------------------------------------------------

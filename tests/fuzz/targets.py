@@ -31,6 +31,7 @@ from service.web.guard import NAVIGABLE, allowed_for, asker_of, refusal
 from service.web.oauth import refresh_token
 
 NOW: Final = 1_800_000_000.0
+_LATEST: Final = 253_402_300_799  # the last second of the year 9999
 LONGEST: Final = 1.0
 """Seconds of processor time for one input (S104)."""
 
@@ -160,7 +161,7 @@ def imports(data: bytes) -> None:
     """A document of any shape is a credential, or refused in words that do not depend on what is in it."""
     document = _object(data)
     try:
-        found = read_credential(document, now=NOW)
+        found = read_credential(document)
     except InvalidCredential as exc:
         if not _REFUSALS.fullmatch(exc.detail):
             raise AssertionError("a text that is not in the list") from exc
@@ -168,8 +169,7 @@ def imports(data: bytes) -> None:
     if isinstance(found, ApiKey):
         _sendable(found, found.key)
         return
-    assert found.lifetime is not None
-    assert 0 <= found.lifetime <= MAX_LIFETIME
+    assert found.expires_at is None or 0 <= found.expires_at <= _LATEST
     _sendable(found, found.access_token, found.refresh_token, found.id_token)
 
 
