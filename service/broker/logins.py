@@ -344,7 +344,8 @@ class Logins:
             raise IssuerUnavailable("The issuer gives no device code just now.", retry_after=_COME_BACK)
         answer = device.read_user_code(outcome)
         if isinstance(answer, device.NoDeviceLogin):
-            raise DeviceLoginUnavailable("The issuer offers no device codes.")
+            free_the_port = CallbackPortUnavailable.next_actions[1:] if fallback else ()
+            raise DeviceLoginUnavailable("The issuer offers no device codes.", next_actions=free_the_port)
         if answer is None:
             raise IssuerRefused("The issuer refused to give a device code.")
         login = Login(

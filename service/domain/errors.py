@@ -199,7 +199,7 @@ class IssuerUnavailable(AuthError):
     """The issuer cannot be reached or asks us to come back later."""
 
     code = "issuer_unavailable"
-    next_actions = ("Try again after retry_after seconds.",)
+    next_actions = ("Try again in a while.",)
     retry_after = 5
 
 

@@ -28,10 +28,11 @@ def see_other(url: str, headers: dict[str, str] | None = None) -> Response:
 def at_localhost(request: Request, path: str) -> Response | None:
     """Lead a browser to the name that the issuer sends it back to: a cookie set at 127.0.0.1 would not come along.
 
-    From the page of the accounts at 127.0.0.1 a login at localhost would be that of another site. None: it is there.
+    From the page of the accounts at 127.0.0.1 a login at localhost would be that of another site. None: it is there, or
+    nobody who comes back.
     """
     host = urlsplit(f"//{request.headers['host']}")
-    if not wants_page(request) or host.hostname not in ("127.0.0.1", "::1"):
+    if not is_window(request) or host.hostname not in ("127.0.0.1", "::1"):
         return None
     port = f":{host.port}" if host.port else ""
     return see_other(f"http://localhost{port}{path}")

@@ -77,7 +77,7 @@ def failed(error: AuthError, status: int) -> Response:
     """The login did not work."""
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
     said = (text(error.detail), *(text(action) for action in error.next_actions))
-    return page("Login failed", *said, status=status, headers=headers)
+    return page("Login failed", *said, f"<small>{error.code}</small>", status=status, headers=headers)
 
 
 def signed_out_here(account: str) -> Response:

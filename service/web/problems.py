@@ -51,12 +51,28 @@ STATUS: Final[dict[Code, tuple[int, str]]] = {
 
 MEDIA_TYPE: Final = "application/problem+json"
 
-_DEFAULT_ACTIONS: Final[dict[Code, tuple[str, ...]]] = {
-    "invalid_request": ("See the OpenAPI document: pixir-auth openapi.",),
-    "unsupported_media_type": ("Send application/json.",),
+_SEE_DOCUMENT: Final = ("See the OpenAPI document: pixir-auth openapi.",)
+
+DEFAULT_ACTIONS: Final[dict[Code, tuple[str, ...]]] = {
+    "cross_site": ("Open the address yourself, in a window of its own.",),
+    "header_required": ("Send the header that PIXIR_AUTH_REQUIRE_HEADER names.",),
+    "headers_too_large": ("Send fewer: a browser sends the cookies of everything at localhost; clear them.",),
     "host_not_allowed": ("Use the address that the service prints at start, or set PIXIR_AUTH_ALLOWED_HOSTS.",),
     "internal_error": ("See the log of the service.",),
+    "invalid_credential": ("Look at what is imported, or log in instead: pixir-auth login.",),
+    "invalid_request": _SEE_DOCUMENT,
+    "login_cancelled": ("Start the login again.",),
+    "login_replaced": ("Finish the newer login, or start one again.",),
+    "malformed_request": ("Send HTTP/1.1 as RFC 9112 has it.",),
+    "method_not_allowed": _SEE_DOCUMENT,
+    "not_found": _SEE_DOCUMENT,
+    "payload_too_large": ("Send the credential and nothing else.",),
+    "unknown_login": ("Start a login: pixir-auth login, or POST /login.",),
+    "unknown_provider": ("Leave the provider out.",),
+    "unsupported_grant_type": ("Send grant_type=refresh_token, and a client key as refresh_token.",),
+    "unsupported_media_type": ("Send application/json.",),
 }
+"""What a person can do, where the error does not know better."""
 
 
 def problem(
@@ -75,7 +91,7 @@ def problem(
         "status": status,
         "detail": detail,
         "code": code,
-        "next_actions": list(next_actions or _DEFAULT_ACTIONS.get(code, ())),
+        "next_actions": list(next_actions or DEFAULT_ACTIONS.get(code, ())),
         **{name: value for name, value in extras.items() if value is not None},
     }
     sent = dict(headers or {})

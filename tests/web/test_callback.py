@@ -24,6 +24,16 @@ async def test_either_path_finishes_a_login(h: House, account: str, path: str) -
     assert await state_of(h, login) == "complete"
 
 
+@pytest.mark.parametrize(
+    ("change", "code"), [({"state": "x"}, "login_mismatch"), ({"code": None, "error": "access_denied"}, "login_denied")]
+)
+async def test_a_page_says_which_of_the_codes_it_is(
+    h: House, account: str, change: dict[str, str | None], code: str
+) -> None:
+    _, back = await pending(h, account)
+    assert code in page(await h.client.get(bent(back, **change)), 400)
+
+
 async def test_unknown_parameters_are_ignored(h: House, account: str) -> None:
     login, back = await pending(h, account)
     page(await h.client.get(bent(back, access_token="evil", id_token="evil", session_state="x", foo="1")), 200)

@@ -51,6 +51,17 @@ async def test_led_to_the_issuer(h: House, account: str) -> None:
         assert answer.content == b""
 
 
+@pytest.mark.parametrize("base", ["http://localhost:1455", "http://127.0.0.1:1455"])
+async def test_what_says_no_more_than_that_it_wants_a_page_goes_to_the_issuer(
+    h: House, account: str, base: str
+) -> None:
+    async with browsing(h, base) as browser:
+        answer = await browser.http.get("/login", params={"account": account}, headers={"Accept": "text/html"})
+        assert answer.status_code == 303
+        assert urlsplit(answer.headers["location"]).netloc == "issuer.test"
+        page(await browser.http.get(await browser.approve(answer)), 200)
+
+
 async def test_logged_in(h: House, account: str) -> None:
     async with browsing(h) as browser:
         back = await browser.approve(await browser.open_login(account))

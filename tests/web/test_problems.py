@@ -15,7 +15,7 @@ from service.app import Application, OwnPort, create_app
 from service.domain.errors import CODES, AuthError, Code, LoginReason, LoginRequired, StoreUnavailable
 from service.logs import _Json, _Text
 from service.web.callers import OPEN
-from service.web.problems import STATUS, problem_of
+from service.web.problems import DEFAULT_ACTIONS, STATUS, problem_of
 from service.web.problems import problem as made
 from tests.kit import Clock, House, settings_in
 from tests.kit.house import owner_in_process
@@ -40,6 +40,16 @@ async def test_every_code_makes_a_problem(code: Code) -> None:
     body = httpx.Response(status, headers=answer.headers, content=bytes(answer.body)).json()
     assert set(body) == PROBLEM
     assert body["code"] == code
+
+
+def _with_actions(kind: type[AuthError]) -> set[str]:
+    here = {kind.code} if kind.next_actions or issubclass(kind, LoginRequired) else set()
+    return here.union(*map(_with_actions, kind.__subclasses__()))
+
+
+@pytest.mark.parametrize("code", sorted(CODES))
+async def test_every_code_comes_with_what_to_do(code: Code) -> None:
+    assert code in DEFAULT_ACTIONS.keys() | _with_actions(AuthError)
 
 
 @pytest.mark.parametrize("reason", get_args(LoginReason))
@@ -167,7 +177,7 @@ async def test_what_the_database_says_is_not_passed_on(tmp_path: Path, said: io.
         other.execute("CREATE TRIGGER no BEFORE UPDATE ON credential BEGIN SELECT RAISE(ABORT, 'refused'); END")
         other.commit()
         answer = await send(h.app, "GET", "/token")
-        problem(answer, 503, StoreUnavailable.code)
+        problem(answer, 503, StoreUnavailable.code, "retry_after")
         for secret in (tokens["access_token"], tokens["refresh_token"]):
             unseen(answer, said, secret)
         assert "refused" not in answer.text
