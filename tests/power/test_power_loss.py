@@ -29,6 +29,7 @@ def test_nothing_that_was_acknowledged_is_lost(seed: int) -> None:
     play(seed)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("first", range(0, 1000, BLOCK))
 def test_nothing_that_was_acknowledged_is_lost_in_a_thousand_seeds(first: int) -> None:
     struck = {event for seed in range(first, first + BLOCK) for event in play(seed).struck}
