@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, LargeBinary, func, insert, select, update
+from sqlalchemy import Connection, LargeBinary, exists, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
@@ -197,6 +197,8 @@ class Database:
 def _heads(connection: Connection, table: type[Any]) -> set[bytes]:
     """How the sealed values of a table begin: with which keys they are sealed."""
     found = set[bytes]()
+    if not connection.scalar(select(exists().select_from(table))):  # a new database: the rest is not even compiled
+        return found
     for column in (getattr(table, name) for name in SEALED_COLUMNS[table]):
         head = func.substr(column, 1, HEAD_BYTES, type_=LargeBinary)
         heads = connection.scalars(select(head).where(column.is_not(None)).distinct())

@@ -87,10 +87,9 @@ def build_api(services: Services | None = None, lifespan: Lifespan[FastAPI] | No
         redirect_slashes=False,  # a redirect would repeat the Host
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lifespan,
+        routes=[route for each in ROUTERS for route in each.routes],  # `include_router` would build each anew, per app
     )
     api.state.services = services
-    for each in ROUTERS:
-        api.include_router(each)
     add_handlers(api, services.public_url if services else "", ROUTERS)
     return api
 
