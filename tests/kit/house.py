@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from starlette.types import Scope
 
 from service.app import Application, create_app
@@ -18,6 +19,7 @@ from service.domain.caller import Peer
 from service.sandbox import Knobs, Sandbox
 from service.settings import Settings
 from tests.kit.clock import Clock
+from tests.kit.database import lay
 from tests.kit.gate import Gate
 
 ISSUER = "https://issuer.test"
@@ -37,7 +39,21 @@ def settings_in(folder: Path, **overrides: Any) -> Settings:
         "OPENAI_API_KEY": None,
         **overrides,
     }
-    return Settings(**values)
+    return _Given(**values)
+
+
+class _Given(Settings):
+    """Settings that are what they are given: nothing is looked for in the environment or in a file."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given to the constructor."""
+        return (init_settings,)
 
 
 def owner_in_process(scope: Scope) -> Peer:
@@ -93,14 +109,18 @@ async def house(
     background: bool = False,
     **settings: Any,
 ) -> AsyncIterator[House]:
-    """A running service. background: with the background refresher; without it, `app.background.round()` is a round."""
+    """A running service, on an empty database unless there is one already.
+
+    background: with the background refresher; without it, `app.background.round()` is a round.
+    """
     clock = clock or Clock()
     sandbox = sandbox or Sandbox(issuer=ISSUER, knobs=knobs or Knobs(), now=lambda: clock.now)
     sandbox.knobs.drop_error = lambda: httpx.ReadError("dropped")  # in process there is no connection to drop
     gate = Gate(transport or httpx.ASGITransport(sandbox.app))
-    app = create_app(
-        settings_in(folder, **settings), transport=gate, seams=seams or clock.seams(), peer_of=owner_in_process
-    )
+    chosen = settings_in(folder, **settings)
+    if chosen.database_url is None:
+        lay(chosen.data_dir / "pixir-auth.db")
+    app = create_app(chosen, transport=gate, seams=seams or clock.seams(), peer_of=owner_in_process)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE)
     browser = httpx.AsyncClient(transport=httpx.ASGITransport(sandbox.app))
     lifespan = app.api.router.lifespan_context(app.api)

@@ -8,10 +8,11 @@ from types import FrameType
 import pytest
 
 from service.store.store import Store
+from tests.kit.database import lay
 from tests.kit.postgres import Server
 
 from .crowd import Crowds
-from .samples import open_store
+from .samples import open_store, path_of
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
@@ -27,6 +28,9 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def another(address: str) -> AsyncIterator[Callable[..., Store]]:
     """Opens further stores on the same data, as other processes would; other keys may be given."""
     opened: list[Store] = []
+
+    if address.startswith("sqlite:"):
+        lay(path_of(address))
 
     def open_another(*keys: bytes) -> Store:
         opened.append(open_store(address, *keys))
