@@ -37,14 +37,20 @@ def dotted(node: ast.AST) -> str:
     return "()"
 
 
+@functools.cache
+def nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree))
+
+
 def calls(tree: ast.Module) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return (node for node in nodes(tree) if isinstance(node, ast.Call))
 
 
+@functools.cache
 def origins(tree: ast.Module) -> dict[str, str]:
     """Name in a module -> what it was imported as, in full."""
     found = {}
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             found.update({one.asname or one.name: one.name for one in node.names})
         elif isinstance(node, ast.ImportFrom):
@@ -81,7 +87,7 @@ def calling(names: str) -> Finder:
 
 def importing(names: str) -> Finder:
     def find(tree: ast.Module) -> Iterator[ast.AST]:
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             modules += [one.name for one in node.names] if isinstance(node, ast.Import) else []
             if any(re.fullmatch(names, module.partition(".")[0]) for module in modules):
@@ -140,7 +146,7 @@ def compared_secrets(tree: ast.Module) -> Iterator[ast.AST]:
 
     What is compared with a literal is no secret, and in a condition on a column the database compares.
     """
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq | ast.NotEq | ast.In | ast.NotIn):
             sides = [node.left, *node.comparators]
             literal = any(isinstance(side, ast.Constant) for side in sides)
@@ -194,7 +200,7 @@ _PUT_TOGETHER = re.compile(r"(.*\.)?(request|connection)\.(url\.path|base_url)")
 
 def request_paths(tree: ast.Module) -> Iterator[ast.AST]:
     """`request.url.path` is put together from Host: a Host with `/?#` in it makes it another path than is routed."""
-    attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    attributes = (node for node in nodes(tree) if isinstance(node, ast.Attribute))
     return (node for node in attributes if _PUT_TOGETHER.fullmatch(dotted(node)))
 
 

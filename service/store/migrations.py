@@ -4,7 +4,7 @@ A step is frozen once released: it says what the tables were then, not what `sch
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -17,6 +17,7 @@ class NewerSchema(Exception):
 def _step_1(connection: Connection) -> None:
     """Credentials and pending logins."""
     frozen = sa.MetaData()
+    pending: dict[str, Any] = {f"{connection.dialect.name}_where": sa.text("state = 'pending'")}
     sa.Table(
         "credential",
         frozen,
@@ -77,8 +78,7 @@ def _step_1(connection: Connection) -> None:
             "one_pending_login_per_account",
             "account",
             unique=True,
-            sqlite_where=sa.text("state = 'pending'"),
-            postgresql_where=sa.text("state = 'pending'"),
+            **pending,
         ),
     )
     frozen.create_all(connection, checkfirst=False)

@@ -53,8 +53,7 @@ class LoginRow(SQLModel, table=True):
             "one_pending_login_per_account",
             "account",
             unique=True,
-            sqlite_where=text("state = 'pending'"),
-            postgresql_where=text("state = 'pending'"),
+            sqlite_where=text("state = 'pending'"),  # to say PostgreSQL's here would load all of its dialect
         ),
     )
 

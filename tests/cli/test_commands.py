@@ -100,6 +100,7 @@ def test_console_script_is_the_command() -> None:
         (["headers", "--account", "x"], {"typer", "pydantic", "pydantic_settings", "rich", "fastapi", "uvicorn"}),
         (["status"], {"pydantic_settings", "rich", "fastapi", "uvicorn", "sqlmodel", "httpx", "cryptography"}),
         (["--help"], {"pydantic_settings", "rich", "fastapi", "uvicorn", "sqlmodel", "httpx", "cryptography"}),
+        (["openapi"], {"psycopg", "sqlalchemy.dialects.postgresql"}),
     ],
 )
 def test_what_is_not_needed_is_not_loaded(fake: FakeService, arguments: list[str], unwanted: set[str]) -> None:
@@ -151,8 +152,8 @@ def test_stream_that_is_not_there_is_no_terminal() -> None:
     assert not is_terminal(None)
 
 
-def test_openapi_is_the_document_of_the_app() -> None:
-    ran = in_process_of_its_own("openapi")
+def test_openapi_is_the_document_of_the_app(run: Run) -> None:
+    ran = run("openapi")
     assert (ran.code, ran.err) == (DONE, "")
     assert ran.out == json.dumps(openapi_document(), indent=2, sort_keys=True) + "\n"
 
