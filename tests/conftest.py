@@ -1,8 +1,9 @@
 """Which suites run where.
 
 A test marked `long`, `codex`, `docker`, `node`, `browser` or `fuzz` runs when it is asked for: by name (`pytest -m
-docker`), or by CI=true, which asks for all. Otherwise it is skipped and the reason shown. Where the tool it needs is
-missing it is skipped too, but in CI it fails: there, nothing may be left out unseen. `strace`, `unshare`, `systemd`,
+docker`), or by CI=true, which asks for all. Otherwise it is skipped and the reason shown; a file that is marked as a
+whole is not even read, which is a third of the reading. Where the tool it needs is missing it is skipped too, but in CI
+it fails: there, nothing may be left out unseen. `strace`, `unshare`, `systemd`,
 `kubernetes`, `nginx`, `caddy` and `promtool` only name such a tool.
 
 Folders are tested by several processes. Each collects everything and is given one file after another.
@@ -12,10 +13,12 @@ import functools
 import gc
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +40,9 @@ PROGRAMS = {
 
 ASKED_FOR = ("long", "codex", "docker", "node", "browser", "fuzz")
 
+_WHOLE = re.compile(rf"^pytestmark = \[?pytest\.mark\.({'|'.join(ASKED_FOR)})\b", re.MULTILINE)
+"""Marks all tests of a file."""
+
 MOST_WORKERS = 4
 """Each reads all tests first, which is seconds of a core: a big machine need not start sixty-four."""
 
@@ -53,6 +59,32 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     is_small = all(Path(asked.partition("::")[0]).is_file() for asked in config.args)
     cores = min(os.cpu_count() or 1, MOST_WORKERS)
     return 0 if cores == 1 or is_small or IN_CI or config.option.markexpr else cores
+
+
+def _is_asked_for(suite: str, config: pytest.Config) -> bool:
+    return IN_CI or suite in config.option.markexpr
+
+
+def _left_out(file: Path, config: pytest.Config) -> str | None:
+    """The suite that a whole file belongs to, if it was not asked for, nor the file by its name."""
+    named = {Path(asked.partition("::")[0]).absolute() for asked in config.args}
+    if not file.name.startswith("test_") or file.suffix != ".py" or file in named:
+        return None
+    marked = _WHOLE.search(file.read_text())
+    return marked[1] if marked and not _is_asked_for(marked[1], config) else None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What will not run is not read: each process saves seconds."""
+    return bool(_left_out(collection_path, config)) or None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tell what was left out, as pytest does of single tests."""
+    folders = [Path(asked) for asked in config.args if Path(asked).is_dir()]
+    files = {file.absolute() for folder in folders for file in folder.rglob("test_*.py")}
+    for suite, count in sorted(Counter(filter(None, (_left_out(file, config) for file in files))).items()):
+        terminalreporter.write_line(f"SKIPPED [{count} files] not part of the quick run: pytest -m {suite}")
 
 
 def pytest_collection_finish() -> None:
@@ -122,7 +154,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for suite in (*ASKED_FOR, "strace", "unshare", "systemd", "kubernetes", "nginx", "caddy", "promtool"):
         if item.get_closest_marker(suite) is None:
             continue
-        if suite in ASKED_FOR and not IN_CI and suite not in item.config.option.markexpr:
+        if suite in ASKED_FOR and not _is_asked_for(suite, item.config):
             pytest.skip(f"not part of the quick run: pytest -m {suite}")
         if missing := _missing(suite):
             lacking(missing)
