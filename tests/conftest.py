@@ -46,6 +46,20 @@ _WHOLE = re.compile(rf"^pytestmark = \[?pytest\.mark\.({'|'.join(ASKED_FOR)})\b"
 MOST_WORKERS = 4
 """Each reads all tests first, which is seconds of a core: a big machine need not start sixty-four."""
 
+_ENOUGH = 2**30
+"""Bytes free: a container may have 64 MB of memory disk. Three runs, which is what pytest keeps, are 60 MB."""
+
+
+def _can_be_used(disk: Path) -> bool:
+    if not os.access(disk, os.W_OK):
+        return False
+    found = os.statvfs(disk)
+    return found.f_bavail * found.f_frsize >= _ENOUGH and not found.f_flag & os.ST_NOEXEC
+
+
+if not IN_CI and _can_be_used(memory := Path("/dev/shm")):  # where every commit waits for nothing: a disk has CI
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+
 sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]  # httpx looks for it on the disk at every request
 
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):

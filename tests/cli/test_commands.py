@@ -132,7 +132,7 @@ def test_reader_that_has_left_is_a_failure(fake: FakeService) -> None:
     assert b"Traceback" not in said
 
 
-@pytest.mark.parametrize("command", ["token", "status"])
+@pytest.mark.parametrize("command", ["token", pytest.param("status", marks=pytest.mark.long)])
 def test_ctrl_c_is_a_failure_without_a_traceback(fake: FakeService, command: str) -> None:
     fake.replies["GET", f"/{command}"] = Reply(delay=20)
     started = [sys.executable, "-m", "service", command]
@@ -158,7 +158,7 @@ def test_openapi_is_the_document_of_the_app(run: Run) -> None:
     assert ran.out == json.dumps(openapi_document(), indent=2, sort_keys=True) + "\n"
 
 
-@pytest.mark.parametrize("value", ["loud", "0.0.0.0"])
+@pytest.mark.parametrize("value", ["loud", pytest.param("0.0.0.0", marks=pytest.mark.long)])
 def test_serve_says_why_it_cannot(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("PIXIR_AUTH_LOG_LEVEL" if value == "loud" else "PIXIR_AUTH_HOST", value)
     ran = in_process_of_its_own("serve")

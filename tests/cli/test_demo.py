@@ -157,6 +157,7 @@ def test_every_command_works_at_a_real_service(scratch: Path, monkeypatch: pytes
         assert running.stop() == DONE
 
 
+@pytest.mark.long
 def test_whole_output_is_a_script(scratch: Path) -> None:
     """Comments and commands: it can be piped into a shell."""
     with started(scratch) as running:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import ROOT, Run, in_process_of_its_own
+from .conftest import ROOT, Run
 from .fake import FakeService, problem
 
 
@@ -154,8 +154,8 @@ def test_as_many_as_were_asked_for(fake: FakeService, run: Run) -> None:
 
 
 @pytest.mark.parametrize("command", [["keys"], ["keys", "--help"], ["audit", "--help"], ["keys", "add", "--help"]])
-def test_help(command: list[str]) -> None:
-    ran = in_process_of_its_own(*command)
+def test_help(run: Run, command: list[str]) -> None:
+    ran = run(*command)
     assert "Usage: " in ran.out + ran.err
 
 

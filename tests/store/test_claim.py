@@ -37,6 +37,7 @@ async def test_one_of_many_claims_wins(store: Store, another: Callable[..., Stor
     assert await store.load("default") == winner
 
 
+@pytest.mark.long
 async def test_one_of_four_processes_wins(store: Store, address: str, crowd: Crowds) -> None:
     await store.install(credential())
     outcomes = await asyncio.to_thread(crowd, claims, 4, address)

@@ -548,6 +548,7 @@ def touched(log: Path, folder: Path) -> set[str]:
     return {name.removeprefix(f"{folder}/").split("/")[0] for name in names if name.startswith(f"{folder}/")}
 
 
+@pytest.mark.long
 @pytest.mark.strace
 def test_no_name_in_the_shared_temporary_folder_can_be_foreseen(tmp_path: Path) -> None:
     """Two lives of a store that has to go there: what both touch, a stranger could have put there before."""

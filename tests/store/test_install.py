@@ -82,6 +82,7 @@ async def test_logins_at_the_same_moment_get_different_generations(store: Store,
     assert sorted(each.generation for each in stored) == list(range(1, 21))
 
 
+@pytest.mark.long
 async def test_processes_that_log_in_at_the_same_moment_get_different_generations(
     store: Store, address: str, crowd: Crowds
 ) -> None:

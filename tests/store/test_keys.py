@@ -223,6 +223,7 @@ def test_no_key_is_made_where_one_was_given(home: Path, monkeypatch: pytest.Monk
     assert not own_key(home).exists()
 
 
+@pytest.mark.long
 async def test_processes_that_start_at_once_make_one_key_and_one_database(home: Path, crowd: Crowds) -> None:
     address = f"sqlite:{home / 'data' / 'x.db'}"
     names = crowd(first_start, 4, address, str(home / "config"))

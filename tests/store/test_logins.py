@@ -119,6 +119,7 @@ async def test_a_login_is_taken_once(store: Store, another: Callable[..., Store]
     assert await store.take_login(STATE, BINDING, NOW, bound=True) is None
 
 
+@pytest.mark.long
 async def test_one_of_four_processes_takes_a_login(store: Store, address: str, crowd: Crowds) -> None:
     await store.add_login(browser_login(binding=None))
     taken = await asyncio.to_thread(crowd, takes, 4, address, STATE.reveal())
