@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from service.cli import _run
 from service.cli.access import Wish, plain_call, plain_wish
 from service.cli.console import DONE, FAILED, LOGIN_REQUIRED, UNREACHABLE, Failure
+from tests.kit.lacking import IN_CI
 
 from .conftest import Run, in_process_of_its_own
 from .fake import ACCESS, FakeService, Reply, problem
@@ -106,7 +107,7 @@ OPTION = st.one_of(
 OPTIONS = st.lists(OPTION, max_size=4).map(lambda parts: [*chain(*parts)])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100 if IN_CI else 30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(options=OPTIONS, command=st.sampled_from(["token", "headers"]))
 def test_plain_call_does_what_typer_does(
     fake: FakeService, capsys: pytest.CaptureFixture[str], options: list[str], command: str

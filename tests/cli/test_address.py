@@ -15,6 +15,7 @@ from service.cli.address import Place, plain_place, the_service
 from service.cli.client import Service
 from service.cli.console import FAILED, UNREACHABLE, Failure
 from service.settings import Settings, SettingsError, load_settings
+from tests.kit.lacking import IN_CI
 
 HOSTS = ["localhost", "127.0.0.1", "::1", "[::1]", "0.0.0.0", "::", "*", "", "example.org", " x"]
 PORTS = ["1455", "0", "65535", "65536", "-1", "01455", " 80", "8e1", "", "x", "80.0", "+80", "1_0"]
@@ -66,7 +67,7 @@ def declared() -> Place | None:
     return Place(**{name: getattr(loaded, name) for name in FIELDS})
 
 
-@settings(deadline=None)
+@settings(max_examples=100 if IN_CI else 30, deadline=None)
 @given(environ=CASES, prefix=st.sampled_from(["PIXIR_AUTH_", "pixir_auth_"]), file=st.none() | TOML)
 def test_plain_reading_says_what_the_settings_say(
     tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str], prefix: str, file: dict[str, object] | None

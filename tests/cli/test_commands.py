@@ -100,7 +100,7 @@ def test_console_script_is_the_command() -> None:
         (["headers", "--account", "x"], {"typer", "pydantic", "pydantic_settings", "rich", "fastapi", "uvicorn"}),
         (["status"], {"pydantic_settings", "rich", "fastapi", "uvicorn", "sqlmodel", "httpx", "cryptography"}),
         (["--help"], {"pydantic_settings", "rich", "fastapi", "uvicorn", "sqlmodel", "httpx", "cryptography"}),
-        (["openapi"], {"psycopg", "sqlalchemy.dialects.postgresql"}),
+        pytest.param(["openapi"], {"psycopg", "sqlalchemy.dialects.postgresql"}, marks=pytest.mark.long),
     ],
 )
 def test_what_is_not_needed_is_not_loaded(fake: FakeService, arguments: list[str], unwanted: set[str]) -> None:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.cli import main
+from tests.kit.lacking import IN_CI
 
 from .fake import FakeService, Reply, problem
 
@@ -54,7 +55,7 @@ def broken(token: str) -> list[Reply | None]:
     ]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100 if IN_CI else 30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(access=ACCESS_TOKENS, refresh=REFRESH_TOKENS, command=COMMANDS, data=st.data())
 def test_no_token_on_stderr(
     fake: FakeService,

@@ -260,7 +260,7 @@ def test_what_is_exported_cannot_be_imported(fake: FakeService, run: Run, form: 
         read_credential(exported(run, form))
 
 
-@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o600, False)])
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), pytest.param(0o600, False, marks=pytest.mark.long)])
 def test_file_that_others_may_read_is_told(fake: FakeService, tmp_path: Path, mode: int, warned: bool) -> None:
     file = tmp_path / "auth.json"
     file.touch(mode)

@@ -19,6 +19,7 @@ from service.store.store import Store
 from service.web.guard import Guard, allowed_for
 from service.web.warm import Warm
 from tests.kit import House
+from tests.kit.lacking import IN_CI
 from tests.web.expect import problem
 from tests.web.home import home, install, refreshes, sane
 from tests.web.wire import send
@@ -84,7 +85,7 @@ ACCEPTS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150 if IN_CI else 50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=st.sampled_from(PATHS), query=QUERIES, accepts=ACCEPTS)
 async def test_both_ways_give_the_same(both: Ways, path: str, query: str, accepts: list[str]) -> None:
     written = f"{path}?{query}".encode("utf-8", "surrogatepass")
