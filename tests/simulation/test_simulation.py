@@ -41,6 +41,7 @@ def test_laws_hold_for_a_few_seeds() -> None:
     assert broken(World(seed).run() for seed in range(QUICK)) == []
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_laws_hold_for_ten_thousand_seeds(chunk: int) -> None:
     assert broken(World(seed).run() for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK)) == []
@@ -54,6 +55,7 @@ def test_no_login_is_lost_where_nobody_dies_and_no_answer_is_lost(profile: str, 
     assert [one.excused for one in courses] == [None] * 4
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("profile", HARMLESS)
 def test_no_login_is_lost_by_stalls_in_many_seeds(profile: str) -> None:
     courses = [World(seed, profile=profile, strict=True).run() for seed in range(500)]

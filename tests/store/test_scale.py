@@ -74,6 +74,7 @@ async def test_of_100_000_accounts_the_oldest_due_come_first_and_never_more_than
 
 
 @pytest.mark.long
+@pytest.mark.no_cover
 async def test_among_100_000_accounts_those_due_are_refreshed_once_each_in_a_bounded_working_set(
     tmp_path: Path,
 ) -> None:
