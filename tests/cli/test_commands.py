@@ -160,6 +160,7 @@ def test_openapi_is_the_document_of_the_app(run: Run) -> None:
 
 @pytest.mark.parametrize("value", ["loud", pytest.param("0.0.0.0", marks=pytest.mark.long)])
 def test_serve_says_why_it_cannot(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("PIXIR_AUTH_PORT", "0")  # another test may have 1455
     monkeypatch.setenv("PIXIR_AUTH_LOG_LEVEL" if value == "loud" else "PIXIR_AUTH_HOST", value)
     ran = in_process_of_its_own("serve")
     assert (ran.code, ran.out) == (FAILED, "")
