@@ -294,7 +294,7 @@ class UnknownKey(AuthError):
     """No client key of this name that could be revoked here."""
 
     code = "unknown_key"
-    next_actions = ("See GET /keys; the key of PIXIR_AUTH_CLIENT_KEY_FILE is good for as long as the file holds it.",)
+    next_actions = ("See GET /keys; the key of PIXIR_AUTH_CLIENT_KEY_FILE is good until the service ends: restart it.",)
 
     def __init__(self) -> None:
         super().__init__("There is no such client key.")
