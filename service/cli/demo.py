@@ -1,11 +1,11 @@
 """`demo`: a sandbox issuer and a service on a throw-away store, logged in, with lines to try.
 
 Promises to touch nothing of the person who runs it: no setting, no stored login and no issuer but its own; and to leave
-nothing behind. The service is a process of its own, started as anybody would start it.
+nothing behind. The service is a process of its own, started as a service manager would start it: it is passed sockets
+that listen since before it was there, so that whoever answers at its port is it and nobody else.
 """
 
 import base64
-import errno
 import os
 import signal
 import socket
@@ -14,11 +14,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -26,6 +25,7 @@ from service.cli.client import Service
 from service.cli.console import DONE, Failure, out, say
 from service.cli.visitor import finish_login, is_ready
 from service.sandbox import Knobs, Sandbox
+from service.server import listen
 
 _PORT: Final = 1455
 """The port that the curl lines of the documentation name."""
@@ -39,11 +39,24 @@ _STOP_WITHIN: Final = 10.0
 _TOKENS_LIVE: Final = 300.0
 """Seconds: short, so that refreshing can be watched."""
 
+_TRIES: Final = 5
+"""Free ports of 127.0.0.1 that are tried: one may be taken on ::1."""
+
 _CONFIG: Final = "pixir-auth.toml"
 _KEY: Final = "key"
 
 _SERVE: Final = "import sys; sys.path.append(sys.argv.pop()); from service.cli import main; sys.exit(main())"
 """Not `-m service`: that would take a `service` that lies in the current folder for ours."""
+
+_PASSED: Final = """
+import os, sys
+for place, given in enumerate(map(int, sys.argv.pop().split(",")), 3):
+    if given != place:
+        os.dup2(given, place)
+        os.close(given)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(place - 2))
+"""
+"""What a service manager does before exec (sd_listen_fds(3)). The numbers rise, so that none is overwritten."""
 
 
 class Stop:
@@ -68,42 +81,29 @@ def run() -> int:
     stop = Stop()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pixir-auth-demo-")))  # 0700
+        sockets = listening()
+        for each in sockets:
+            stack.enter_context(each)
+        service = Service(f"http://localhost:{sockets[0].getsockname()[1]}")
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         issuer = f"http://127.0.0.1:{listener.getsockname()[1]}"
         say("Starting a sandbox issuer and a service of its own.")
         _furnish(folder)
         stack.enter_context(_sandbox(listener, issuer))
-        while not stop.is_asked():
-            port = choose_port()
-            try:
-                _show(Service(f"http://localhost:{port}"), folder, issuer, stop)
-            except Failure:
-                # Ctrl-C ends the service at the same moment; and somebody may have been faster at the port.
-                if not stop.is_asked() and free_port(port):
-                    raise
+        try:
+            _show(service, sockets, folder, issuer, stop)
+        except Failure:
+            if not stop.is_asked():  # Ctrl-C ends the service at the same moment
+                raise
     return DONE
 
 
-def choose_port() -> int:
-    """1455 where it is free, else a free one. Raises Failure."""
-    if port := free_port(_PORT) or free_port(0):
-        return port
+def listening() -> list[socket.socket]:
+    """What the service is to listen at: port 1455 where it is free, else a free one. Raises Failure."""
+    for port in (_PORT, *[0] * _TRIES):
+        with suppress(OSError):
+            return listen("localhost", port)
     raise Failure("No port is free for the service.")
-
-
-def free_port(port: int) -> int | None:
-    """The port, if it is free on both loopback addresses; for 0 one that is; else None."""
-    try:
-        with socket.create_server(("127.0.0.1", port)) as first:
-            found: int = first.getsockname()[1]
-            try:
-                socket.create_server(("::1", found), family=socket.AF_INET6).close()
-            except OSError as exc:
-                if exc.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # a machine without IPv6
-                    raise
-            return found
-    except OSError:
-        return None
 
 
 def lines(service: str, issuer: str) -> list[str]:
@@ -129,7 +129,7 @@ def lines(service: str, issuer: str) -> list[str]:
     ]
 
 
-def environment(folder: Path, url: str, issuer: str) -> dict[str, str]:
+def environment(folder: Path, issuer: str) -> dict[str, str]:
     """What the service is started with: nothing of the person's own settings, and everything in the folder."""
     own = ("OPENAI_API_KEY", "CREDENTIALS_DIRECTORY")
     inherited = {
@@ -143,17 +143,16 @@ def environment(folder: Path, url: str, issuer: str) -> dict[str, str]:
         "HOME": str(folder),  # the platform's folders follow it, or XDG_CONFIG_HOME
         "XDG_CONFIG_HOME": str(folder / "config"),
         **{f"PIXIR_AUTH_{name}": str(folder / path) for name, path in paths.items()},
-        "PIXIR_AUTH_PORT": str(urlsplit(url).port),
         "PIXIR_AUTH_CODEX_ISSUER": issuer,
         "PIXIR_AUTH_LOG_LEVEL": "warning",
     }
 
 
-def _show(service: Service, folder: Path, issuer: str, stop: Stop) -> None:
+def _show(service: Service, sockets: Sequence[socket.socket], folder: Path, issuer: str, stop: Stop) -> None:
     """Have a service of our own until somebody asks for the end."""
-    with _service(folder, service.url, issuer) as process:
+    with _service(sockets, folder, issuer) as process:
         if _until(lambda: is_ready(service), process, stop):
-            finish_login(service, issuer)
+            finish_login(service)
             out("\n".join(lines(service.url, issuer)))
             say("", "Ctrl-C ends it, and nothing stays.")
         while not stop.is_asked():
@@ -169,10 +168,16 @@ def _furnish(folder: Path) -> None:
 
 
 @contextmanager
-def _service(folder: Path, url: str, issuer: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-P", "-c", _SERVE, "serve", str(Path(__file__).parents[2])]
-    settings = environment(folder, url, issuer)
-    process = subprocess.Popen(command, env=settings, stdin=subprocess.DEVNULL, stdout=2)  # noqa: S603 - ourselves
+def _service(sockets: Sequence[socket.socket], folder: Path, issuer: str) -> Iterator[subprocess.Popen[bytes]]:
+    passed = sorted(each.fileno() for each in sockets)
+    told = [str(Path(__file__).parents[2]), ",".join(map(str, passed))]
+    process = subprocess.Popen(  # noqa: S603 - ourselves
+        [sys.executable, "-P", "-c", _PASSED + _SERVE, "serve", *told],
+        env=environment(folder, issuer),
+        stdin=subprocess.DEVNULL,
+        stdout=2,
+        pass_fds=passed,
+    )
     try:
         yield process
     finally:

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -254,7 +253,7 @@ def test_service_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(stubborn))
     monkeypatch.setattr(demo, "_STOP_WITHIN", 0.2)
-    with demo._service(tmp_path, "http://localhost:1", "http://127.0.0.1:2") as process:
+    with demo._service([], tmp_path, "http://127.0.0.1:2") as process:
         while not (tmp_path / "ready").exists():
             time.sleep(0.02)
     assert process.returncode == -signal.SIGKILL
@@ -264,78 +263,82 @@ def test_settings_of_the_person_do_not_reach_the_service(monkeypatch: pytest.Mon
     theirs = ("PIXIR_AUTH_DATABASE_URL", "PIXIR_AUTH_UNIX_SOCKET", "PIXIR_AUTH_CLIENT_KEY_FILE", "pixir_auth_host")
     for name in (*theirs, "OPENAI_API_KEY", "CREDENTIALS_DIRECTORY"):
         monkeypatch.setenv(name, "x")
-    environ = demo.environment(tmp_path, "http://localhost:4", "http://127.0.0.1:5")
+    environ = demo.environment(tmp_path, "http://127.0.0.1:5")
     assert "x" not in environ.values()
     assert {name: value for name, value in environ.items() if name.upper().startswith("PIXIR_AUTH_")} == {
         "PIXIR_AUTH_CONFIG": str(tmp_path / "pixir-auth.toml"),
         "PIXIR_AUTH_ENCRYPTION_KEY_FILE": str(tmp_path / "key"),
         "PIXIR_AUTH_DATA_DIR": str(tmp_path / "data"),
-        "PIXIR_AUTH_PORT": "4",
         "PIXIR_AUTH_CODEX_ISSUER": "http://127.0.0.1:5",
         "PIXIR_AUTH_LOG_LEVEL": "warning",
     }
 
 
+def port_of(sockets: list[socket.socket]) -> int:
+    """Where they listen, once they no longer do."""
+    port: int = sockets[0].getsockname()[1]
+    for each in sockets:
+        each.close()
+    return port
+
+
 def test_port_is_1455_or_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with suppress(OSError), socket.create_server(("127.0.0.1", 1455)):
-        assert demo.choose_port() != 1455
-    monkeypatch.setattr(demo, "_PORT", demo.choose_port())
-    assert demo.choose_port() == demo._PORT
+        assert port_of(demo.listening()) != 1455
+    monkeypatch.setattr(demo, "_PORT", port_of(demo.listening()))
+    assert port_of(demo.listening()) == demo._PORT
     with socket.create_server(("::1", demo._PORT), family=socket.AF_INET6):
-        assert demo.choose_port() != demo._PORT
-
-
-@pytest.mark.long
-@pytest.mark.usefixtures("quiet_signals")
-def test_somebody_faster_at_the_port_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The first service finds its port taken; the second one, at another port, ends because somebody asked for it."""
-    with socket.socket() as faster:
-        faster.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        faster.bind(("127.0.0.1", 0))  # as good as free, until it listens
-        monkeypatch.setattr(demo, "_PORT", faster.getsockname()[1])
-        ports, taken = tmp_path / "ports", tmp_path / "taken"
-        program = tmp_path / "program"
-        program.write_text(
-            "#!/bin/sh\n"
-            f"echo $PIXIR_AUTH_PORT >>{ports}\n"
-            f"[ $(wc -l <{ports}) = 1 ] || exec kill -TERM $PPID\n"
-            f"while [ ! -e {taken} ]; do sleep 0.02; done\n"
-        )
-        program.chmod(0o700)
-        monkeypatch.setattr(sys, "executable", str(program))
-
-        def take() -> None:
-            while not ports.exists():
-                time.sleep(0.01)
-            faster.listen()
-            taken.touch()
-
-        threading.Thread(target=take, daemon=True).start()
-        assert demo.run() == DONE
-    first, second = ports.read_text().split()
-    assert first == str(demo._PORT)
-    assert second != first
-
-
-def test_machine_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
-    create_server = socket.create_server
-
-    def only_ipv4(address: tuple[str, int], *, family: int = socket.AF_INET) -> socket.socket:
-        if family == socket.AF_INET6:
-            raise OSError(errno.EADDRNOTAVAIL, "no such address")
-        return create_server(address)
-
-    monkeypatch.setattr(socket, "create_server", only_ipv4)
-    assert demo.free_port(0)
+        assert port_of(demo.listening()) != demo._PORT
 
 
 def test_no_port_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    def taken(*_: object, **__: object) -> None:
+    def taken(*_: object) -> None:
         raise OSError
 
-    monkeypatch.setattr(socket, "create_server", taken)
+    monkeypatch.setattr(demo, "listen", taken)
     with pytest.raises(Failure, match="No port is free"):
-        demo.choose_port()
+        demo.listening()
+
+
+@pytest.mark.usefixtures("quiet_signals")
+def test_nobody_else_can_be_at_the_port_from_before_the_service_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What would be the service finds its port taken, on both addresses, and ends the demo."""
+    found, program = tmp_path / "found", tmp_path / "program"
+    monkeypatch.setattr(demo, "_PORT", port_of(demo.listening()))
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import os, signal, socket\n"
+        "found = []\n"
+        "for family, address in ((socket.AF_INET, '127.0.0.1'), (socket.AF_INET6, '::1')):\n"
+        "    try:\n"
+        f"        socket.create_server((address, {demo._PORT}), family=family)\n"
+        "    except OSError as exc:\n"
+        "        found.append(exc.errno)\n"
+        f"open({str(found)!r}, 'w').write(str(found))\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+    )
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    assert demo.run() == DONE
+    assert found.read_text() == str([errno.EADDRINUSE] * 2)
+
+
+@pytest.mark.long
+def test_demos_that_start_at_once_do_not_meet(tmp_path: Path) -> None:
+    """Each is logged in at its own service and its own issuer, by one login that nobody has replaced."""
+    with ExitStack() as stack:
+        folders = [tmp_path / name / "scratch" for name in ("one", "two", "three")]
+        for folder in folders:
+            folder.mkdir(parents=True)
+        running = [stack.enter_context(started(folder)) for folder in folders]
+        services = [each.lines()[1].split()[-1].removesuffix("/status") for each in running]
+        assert len(set(services)) == len(services)
+        for service in services:
+            audit = Service(service).get("/audit")["entries"]
+            assert [entry["outcome"] for entry in audit if entry["deed"] == "login"] == ["done"]
+        assert [each.stop() for each in running] == [DONE] * len(running)
 
 
 # -- the person of the demo --------------------------------------------------------------------------------------
@@ -353,23 +356,16 @@ def test_device_code_is_approved_on_the_issuers_page(fake: FakeService, service:
     page = {"flow": "device", "user_code": "AB-1", "verification_uri": f"{fake.url}/codex/device", "state": "complete"}
     fake.replies["POST", "/login"] = Reply(201, page)
     fake.replies["POST", "/codex/device"] = Reply(200, {})
-    visitor.finish_login(service, service.url)
+    visitor.finish_login(service)
     (asked,) = fake.sent("POST", "/codex/device")
     assert asked.body == b"user_code=AB-1&decision=approve"
     assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
 
 
-def test_login_at_another_service_is_taken_back(fake: FakeService) -> None:
-    """Somebody else's service was faster at the port: it must not be logged in to anything."""
-    with pytest.raises(Failure, match="Another service answers"):
-        visitor.finish_login(Service(fake.url), "http://127.0.0.1:1")
-    assert fake.sent("DELETE", "/login/login-1")
-
-
 def test_login_that_fails_ends_the_demo(fake: FakeService, service: Service) -> None:
     fake.replies["GET", "/login/login-1"] = Reply(body={"state": "failed", "detail": "It was refused."})
     with pytest.raises(Failure, match="It was refused"):
-        visitor.finish_login(service, service.url)
+        visitor.finish_login(service)
     assert fake.sent("GET", "/back")[0].query == {"code": "c"}
 
 
@@ -379,23 +375,23 @@ def test_login_that_never_ends_ends_the_demo(
     monkeypatch.setattr(visitor, "_WITHIN", 0.1)
     fake.replies["GET", "/login/login-1"] = Reply(body={"state": "pending", "id": "login-1"}, delay=0.2)
     with pytest.raises(Failure, match="pending"):
-        visitor.finish_login(service, service.url)
+        visitor.finish_login(service)
 
 
 @pytest.mark.parametrize("location", ["http://issuer.example/x", "https://localhost/x", "file:///x", ""])
 def test_visitor_stays_on_this_machine(fake: FakeService, service: Service, location: str) -> None:
     fake.replies["GET", "/authorize"] = Reply(302, headers={"Location": location})
     with pytest.raises(Failure, match="left this machine"):
-        visitor.finish_login(service, service.url)
+        visitor.finish_login(service)
 
 
 def test_page_that_does_not_load(fake: FakeService, service: Service) -> None:
     fake.replies["GET", "/back"] = Reply(raw=b"")
     with pytest.raises(Failure, match="did not load"):
-        visitor.finish_login(service, service.url)
+        visitor.finish_login(service)
     fake.replies["GET", "/back"] = problem(400, "login_mismatch")
     with pytest.raises(Failure, match="HTTP 400"):
-        visitor.finish_login(service, service.url)
+        visitor.finish_login(service)
 
 
 def test_not_ready_until_the_store_is(fake: FakeService, service: Service) -> None:
