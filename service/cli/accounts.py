@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from service.cli.client import Body, Service
-from service.cli.console import DONE, LOGIN_REQUIRED, UNREACHABLE, Failure, out_json, say
+from service.cli.console import DONE, LOGIN_REQUIRED, UNREACHABLE, Failure, is_for_people, out_json, out_rows, say
 
 _MAX_PAGES = 1000
 """Pages of accounts that are asked for: a `next` that goes round in circles must end."""
@@ -16,6 +16,8 @@ def show_status(service: Service, *, account: str, as_json: bool) -> int:
     if as_json:
         out_json(status)
     else:
+        if not is_for_people():
+            out_rows([_row(status)])
         say(*status_lines(status))
     return DONE if status.get("authenticated") is True else LOGIN_REQUIRED
 
@@ -25,8 +27,12 @@ def show_accounts(service: Service, *, as_json: bool) -> int:
     accounts = list(_accounts(service))
     if as_json:
         out_json({"accounts": accounts, "next": None})
+    elif not accounts:
+        say("No account has logged in yet: pixir-auth login")
+    elif is_for_people():
+        say(*map(_summary, accounts))
     else:
-        say(*map(_summary, accounts) if accounts else ["No account has logged in yet: pixir-auth login"])
+        out_rows(map(_row, accounts))
     return DONE
 
 
@@ -85,6 +91,12 @@ def _accounts(service: Service) -> Iterator[Body]:
         if after is None:
             return
     raise Failure("The service's list of accounts has no end.", exit_code=UNREACHABLE)
+
+
+def _row(status: Body) -> list[object]:
+    """A status for scripts."""
+    state = "authenticated" if status.get("authenticated") is True else "login_required"
+    return [status.get("account"), state, *(status.get(name) for name in ("kind", "email", "expires_at"))]
 
 
 def _summary(status: Body) -> str:

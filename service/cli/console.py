@@ -6,6 +6,7 @@ Promises that nothing from outside can steer the terminal: on stderr only printa
 import json
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -46,6 +47,8 @@ def out(text: str) -> None:
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
+    except AttributeError as exc:  # closed before we started: Python has None there
+        raise Failure("The output cannot be written (it is closed).") from exc
     except OSError as exc:
         _abandon_stdout()
         raise Failure(f"The output cannot be written ({exc.strerror}).") from exc
@@ -66,6 +69,18 @@ def out_json(value: Any) -> None:
     out(json.dumps(value, indent=2))
 
 
+def out_rows(rows: Iterable[Iterable[object]]) -> None:
+    """The same for a list: a line each, tabs between its fields, `-` for one that there is not, commas in one that is a
+    list. Nothing that stands in a field adds to either."""
+    if lines := ["\t".join(map(_field, row)) for row in rows]:
+        out("\n".join(lines))
+
+
+def is_for_people() -> bool:
+    """Whether stdout leads to a person and not to a script."""
+    return is_terminal(sys.stdout)
+
+
 def printable(text: str) -> str:
     """The text with everything that a terminal would act upon replaced."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
@@ -76,6 +91,12 @@ def is_terminal(stream: Any) -> bool:
     with suppress(AttributeError, ValueError):
         return bool(stream.isatty())
     return False
+
+
+def _field(value: object) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value or "-")
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"  # of the locale, which may not have the letter
+    return printable(text).encode(encoding, "replace").decode(encoding)
 
 
 def _abandon_stdout() -> None:

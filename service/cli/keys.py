@@ -10,9 +10,13 @@ from urllib.parse import quote
 
 from service.cli.accounts import duration
 from service.cli.client import Body, Service
-from service.cli.console import DONE, Failure, out, out_json, say
+from service.cli.console import DONE, Failure, is_for_people, out, out_json, out_rows, say
 from service.domain.caller import KEY_PREFIX, digest_of
 from service.domain.secret import Secret
+
+_KEY_ROW: Final = ("name", "scope", "accounts", "expires_at", "last_used_at")
+_ENTRY_ROW: Final = ("at", "who", "deed", "outcome", "account", "detail", "times")
+"""What scripts read of each, in this order for good."""
 
 _MAX_PAGE: Final = 1000
 """Entries of the audit trail in one answer."""
@@ -41,9 +45,12 @@ def list_keys(service: Service, *, as_json: bool) -> int:
     answer = service.get("/keys")
     if as_json:
         out_json(answer)
+    elif not (keys := answer.get("keys")):
+        say("There is no client key yet: pixir-auth keys add NAME")
+    elif is_for_people():
+        say(*map(_line, keys))
     else:
-        lines = [_line(key) for key in answer.get("keys") or ()]
-        say(*lines or ["There is no client key yet: pixir-auth keys add NAME"])
+        out_rows([key.get(name) for name in _KEY_ROW] for key in keys)
     return DONE
 
 
@@ -66,8 +73,12 @@ def show_audit(service: Service, *, limit: int, as_json: bool) -> int:
             break
     if as_json:
         out_json({"entries": entries, "next": before})
+    elif not entries:
+        say("Nothing has happened yet.")
+    elif is_for_people():
+        say(*map(_entry, entries))
     else:
-        say(*map(_entry, entries) if entries else ["Nothing has happened yet."])
+        out_rows([entry.get(name) for name in _ENTRY_ROW] for entry in entries)
     return DONE
 
 

@@ -1,4 +1,4 @@
-"""A person at a terminal: a program whose stdin and stderr are one, as a shell would start it."""
+"""A person at a terminal: a program whose stdin and stderr are one, and stdout if wanted, as a shell would start it."""
 
 import os
 import pty
@@ -69,13 +69,18 @@ class Terminal:
 
 @contextmanager
 def terminal(
-    *arguments: str, where: Literal["foreground", "background", "elsewhere"] = "foreground"
+    *arguments: str, where: Literal["foreground", "background", "elsewhere"] = "foreground", shows_stdout: bool = False
 ) -> Iterator[Terminal]:
     """The program at a terminal of its own; `elsewhere`: at one that does not control it."""
     master, slave = pty.openpty()
     command = [sys.executable, "-c", _STARTER, where, *arguments]
     process = subprocess.Popen(
-        command, stdin=slave, stdout=subprocess.DEVNULL, stderr=slave, cwd=ROOT, start_new_session=True
+        command,
+        stdin=slave,
+        stdout=slave if shows_stdout else subprocess.DEVNULL,
+        stderr=slave,
+        cwd=ROOT,
+        start_new_session=True,
     )
     os.close(slave)
     try:

@@ -1,19 +1,24 @@
 """`status`, `accounts` and `logout`."""
 
 import json
+import os
+import subprocess
+import sys
+from typing import Any
 
 import pytest
 
 from service.cli.accounts import duration
-from service.cli.console import DONE, LOGIN_REQUIRED, UNREACHABLE
+from service.cli.console import DONE, FAILED, LOGIN_REQUIRED, UNREACHABLE
 
-from .conftest import Run
+from .conftest import ROOT, Run
 from .fake import FakeService, Reply, api_key, nobody, subscription
+from .terminal import terminal
 
 
 def test_status_for_people(fake: FakeService, run: Run) -> None:
     ran = run("status")
-    assert (ran.code, ran.out) == (DONE, "")
+    assert ran.code == DONE
     assert ran.err.splitlines() == [
         "account     default",
         "logged in   yes",
@@ -34,9 +39,20 @@ def test_status_for_programs(fake: FakeService, run: Run) -> None:
     assert json.loads(ran.out) == subscription("default")
 
 
+def test_status_is_a_line_for_scripts(fake: FakeService, run: Run) -> None:
+    assert run("status").out == "default\tauthenticated\tsubscription\tada@example.com\t2030-01-01T00:00:00Z\n"
+
+
+def test_status_at_a_terminal_is_for_people_alone(fake: FakeService) -> None:
+    with terminal("status", shows_stdout=True) as person:
+        assert person.end() == DONE
+    assert person.seen.startswith("account     default\r\n")
+    assert "\t" not in person.seen
+
+
 def test_status_of_nobody(fake: FakeService, run: Run) -> None:
     ran = run("status", "--account", "nobody")
-    assert (ran.code, ran.out) == (LOGIN_REQUIRED, "")
+    assert (ran.code, ran.out) == (LOGIN_REQUIRED, "nobody\tlogin_required\t-\t-\t-\n")
     assert "logged in   no\n" in ran.err
     assert run("status", "--account", "nobody", "--json").code == LOGIN_REQUIRED
 
@@ -66,15 +82,52 @@ def test_accounts_are_listed_over_all_pages(fake: FakeService, run: Run) -> None
     assert [each.query for each in fake.requests] == [{}, {"after": "b"}, {"after": "d"}, {"after": "f"}]
 
 
-def test_accounts_for_people(fake: FakeService, run: Run) -> None:
-    fake.accounts = {"default": subscription("default"), "key": api_key("key"), "old": nobody("old")}
-    ran = run("accounts")
-    assert (ran.code, ran.out) == (DONE, "")
-    assert ran.err.splitlines() == [
+def three_accounts() -> dict[str, dict[str, Any]]:
+    return {"default": subscription("default"), "key": api_key("key"), "old": nobody("old")}
+
+
+def test_accounts_for_people(fake: FakeService) -> None:
+    fake.accounts = three_accounts()
+    with terminal("accounts", shows_stdout=True) as person:
+        assert person.end() == DONE
+    assert person.seen.splitlines() == [
         "default       ada@example.com (plus)  expires in 1h 0m (2030-01-01T00:00:00Z)",
         "key           api_key",
         "old           nobody  not logged in",
     ]
+
+
+def test_accounts_are_a_line_each_for_scripts(fake: FakeService, run: Run) -> None:
+    fake.accounts = three_accounts()
+    ran = run("accounts")
+    assert (ran.code, ran.err) == (DONE, "")
+    assert [line.split("\t") for line in ran.out.splitlines()] == [
+        ["default", "authenticated", "subscription", "ada@example.com", "2030-01-01T00:00:00Z"],
+        ["key", "authenticated", "api_key", "-", "-"],
+        ["old", "login_required", "-", "-", "-"],
+    ]
+
+
+def test_what_a_field_holds_makes_no_line_and_no_field(fake: FakeService, run: Run) -> None:
+    fake.accounts = {"default": subscription("default", email="a\tb\nc\r\x1b[2J\u2028\ud800\x85d")}
+    assert run("status").out == run("accounts").out
+    (line,) = run("accounts").out.splitlines()
+    lost = "\ufffd"
+    assert line.split("\t")[3] == f"a{lost}b{lost}c{lost}{lost}[2J{lost}{lost}{lost}d"
+
+
+def test_letters_that_the_locale_does_not_have_are_replaced(fake: FakeService) -> None:
+    fake.accounts = {"default": subscription("default", email="åda\t@example.com")}
+    command = [sys.executable, "-m", "service", "accounts"]
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, check=True, timeout=30)
+    assert ran.stdout.split(b"\t")[3] == b"?da?@example.com"
+
+
+def test_stdout_that_is_closed_is_a_failure(fake: FakeService) -> None:
+    command = ["sh", "-c", 'exec "$0" -m service accounts >&-', sys.executable]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
+    assert (ran.returncode, ran.stderr) == (FAILED, "The output cannot be written (it is closed).\n")
 
 
 def test_no_accounts(fake: FakeService, run: Run) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from .conftest import ROOT, Run
 from .fake import FakeService, problem
+from .terminal import terminal
 
 
 def entry(number: int, **members: Any) -> dict[str, Any]:
@@ -99,9 +100,9 @@ def test_the_list(fake: FakeService, run: Run) -> None:
     fake.keys["ci"]["last_used_at"] = "2026-11-26T10:05:00Z"
     run("keys", "add", "zz", "--expires-in", "60")
     fake.keys["zz"]["expires_in"] = 0
-    ran = run("keys", "list")
-    first, second = ran.err.splitlines()
-    assert ran.out == ""
+    with terminal("keys", "list", shows_stdout=True) as person:
+        assert person.end() == 0
+    first, second = person.seen.splitlines()
     for word in ("ci", "token,headers,status", "accounts work", "no expiry", "last used 2026-11-26T10:05:00Z"):
         assert word in first
     for word in ("zz", "all accounts", "expired", "never used"):
@@ -109,6 +110,21 @@ def test_the_list(fake: FakeService, run: Run) -> None:
     listed = run("keys", "list", "--json")
     assert listed.err == ""
     assert [key["name"] for key in json.loads(listed.out)["keys"]] == ["ci", "zz"]
+
+
+def test_keys_are_a_line_each_for_scripts(fake: FakeService, run: Run) -> None:
+    ran = run("keys", "list")
+    assert (ran.code, ran.out) == (0, "")
+    secret = run("keys", "add", "ci", "--account", "work", "--account", "home").out.strip()
+    run("keys", "add", "zz", "--scope", "token", "--expires-in", "60")
+    fake.keys["zz"]["last_used_at"] = "2026-11-26T10:05:00Z"
+    ran = run("keys", "list")
+    assert (ran.code, ran.err) == (0, "")
+    assert secret not in ran.out
+    assert [line.split("\t") for line in ran.out.splitlines()] == [
+        ["ci", "token,headers,status", "home,work", "-", "-"],
+        ["zz", "token", "-", "2026-12-26T10:00:00Z", "2026-11-26T10:05:00Z"],
+    ]
 
 
 def test_revoking(fake: FakeService, run: Run) -> None:
@@ -127,23 +143,23 @@ def test_the_trail(fake: FakeService, run: Run) -> None:
         entry(4, account="work"),
         entry(3, account="\x1b[2Jhome"),
     ]
-    ran = run("audit")
-    assert (ran.code, ran.out) == (0, "")
-    lines = ran.err.splitlines()
-    assert lines[0].split() == [
-        "2026-11-26T10:00:00Z",
-        "uid",
-        "1001",
-        "refused",
-        "wrong_user",
-        "GET",
-        "/token",
-        "7",
-        "times",
-    ]
-    assert lines[1].split() == ["2026-11-26T10:00:00Z", "uid", "1000", "logout", "done", "account", "work"]
-    assert "\x1b" not in ran.err
+    with terminal("audit", shows_stdout=True) as person:
+        assert person.end() == 0
+    lines = person.seen.splitlines()
+    assert " ".join(lines[0].split()) == "2026-11-26T10:00:00Z uid 1001 refused wrong_user GET /token 7 times"
+    assert " ".join(lines[1].split()) == "2026-11-26T10:00:00Z uid 1000 logout done account work"
+    assert "\x1b" not in person.seen
     assert len(lines) == 3, "all pages"
+
+
+def test_the_trail_is_a_line_each_for_scripts(fake: FakeService, run: Run) -> None:
+    fake.trail = [entry(2, account="work"), entry(1, detail="GET\n/token", times=7)]
+    ran = run("audit")
+    assert (ran.code, ran.err) == (0, "")
+    assert [line.split("\t") for line in ran.out.splitlines()] == [
+        ["2026-11-26T10:00:00Z", "uid 1000", "logout", "done", "work", "-", "1"],
+        ["2026-11-26T10:00:00Z", "uid 1000", "logout", "done", "-", "GET\ufffd/token", "7"],
+    ]
 
 
 def test_as_many_as_were_asked_for(fake: FakeService, run: Run) -> None:

@@ -113,7 +113,7 @@ def commands(m: Machine, service: Process, issuer: Process) -> set[str]:
 
     key = ran("keys", "add", "ci").stdout.strip()
     assert key
-    told = ran("import", "sk-" + TYPED).stderr + ran("keys", "revoke", "ci").stderr + ran("audit").stderr
+    told = ran("import", "sk-" + TYPED).stderr + ran("keys", "revoke", "ci").stderr + ran("audit").stdout
     file = str(m.folder / "logins.backup")
     for command in (("backup", file), ("backup", "-"), ("restore", file), ("restore", file, "--keys", "--replace")):
         done = ran(*command)

@@ -114,7 +114,7 @@ def test_another_user_with_a_key_gets_what_it_is_for(m: Machine, service: Proces
     assert by(OTHER, service, "/status", **key)[0] == 403
     assert run(m, service, "keys", "revoke", "theirs").returncode == 0
     assert by(OTHER, service, "/token", **key)[0] == 401
-    assert "theirs" in run(m, service, "audit").stderr
+    assert "theirs" in run(m, service, "audit").stdout
 
 
 _FIRE_AND_FORGET = """
@@ -161,7 +161,7 @@ def test_the_first_key_comes_from_a_file_and_the_commands_send_it(m: Machine, is
     forwarded = {"X-Forwarded-For": "10.0.0.1", "Authorization": f"Bearer {path.read_text().strip()}"}
     assert httpx.get(f"{service.url}/token", headers=forwarded, trust_env=False).status_code == 200
     listed = run(m, service, "keys", "list", PIXIR_AUTH_CLIENT_KEY_FILE=str(path))
-    assert "first" in listed.stderr
+    assert "first" in listed.stdout
     assert audited(service, who="key first", outcome="done") == 0
     assert run(m, service, "keys", "add", "x", PIXIR_AUTH_CLIENT_KEY_FILE=str(path)).returncode == 0
     assert audited(service, who="key first", deed="key_added") == 1
