@@ -14,12 +14,12 @@ from typing import Any, Final
 from service.cli.address import the_service
 from service.cli.client import Body
 from service.cli.console import DONE, UNREACHABLE, Failure, out, out_json, say
+from service.cli.usage import is_name
 
 _ACCOUNT: Final = "--account"
 _JSON: Final = "--json"
 _OPTIONS: Final = {_ACCOUNT: "account", "--min-ttl": "min_ttl", "--newer-than": "newer_than", _JSON: "as_json"}
 
-_ACCOUNT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 
@@ -83,7 +83,7 @@ def plain_wish(options: Sequence[str]) -> Wish | None:
 
 def _value(name: str, text: str) -> str | int | None:
     if name == _ACCOUNT:
-        return text if _ACCOUNT_NAME.fullmatch(text) else None
+        return text if is_name(text) else None
     return int(text) if _NUMBER.fullmatch(text) else None
 
 

@@ -18,7 +18,8 @@ from typing import IO, Any, Final
 
 from service.cli.accounts import status_lines
 from service.cli.client import Body, Problem, Service
-from service.cli.console import DONE, FAILED, Failure, out_bytes, say
+from service.cli.console import DONE, FAILED, MISUSED, Failure, out_bytes, say
+from service.cli.usage import nothing_typed_but
 
 _VERSION: Final = "pixir_auth_backup"
 
@@ -126,10 +127,11 @@ def confirm(service: Service, accounts: Collection[str]) -> int:
     code = DONE
     for account in sorted(set(accounts)):
         try:
-            say(*status_lines(service.call("POST", "/restore/confirm", query={"account": account})))
+            with nothing_typed_but(account):
+                say(*status_lines(service.call("POST", "/restore/confirm", query={"account": account})))
         except Problem as problem:
             say(f"{account}: {problem.lines[0]}")
-            code = FAILED
+            code = max(code, MISUSED if problem.exit_code == MISUSED else FAILED)
     return code
 
 
@@ -140,7 +142,8 @@ def _sent(service: Service, file: IO[bytes], head: Body, *, replace: bool, keys:
         for kind, name in _LISTS.items():
             body[name] = [{"row": row["row"], "mac": row["mac"]} for row in rows if row["kind"] == kind]
         try:
-            answer = service.call("POST", "/restore", body=body)
+            with nothing_typed_but("default"):
+                answer = service.call("POST", "/restore", body=body)
         except Problem as problem:
             if problem.code != "invalid_credential":
                 raise

@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from service import __version__
-from service.cli.console import FAILED, LOGIN_REQUIRED, UNREACHABLE, Failure
+from service.cli.console import FAILED, LOGIN_REQUIRED, MISUSED, UNREACHABLE, Failure
 from service.domain.secret import Secret
 
 CONNECT_WITHIN: Final = 5.0
@@ -35,14 +35,20 @@ _LINES: Final = "application/jsonl"
 
 Body = dict[str, Any]
 
+_EXIT_CODES: Final = {
+    (409, "login_required"): LOGIN_REQUIRED,
+    (422, "invalid_request"): MISUSED,  # what a request is made of was typed: see `usage` for where it was not
+    (422, "unknown_provider"): MISUSED,
+}
+"""How a command ends that the service says no to, unless it has just failed."""
+
 
 class Problem(Failure):
     """The service said no. `code` is one of the closed list in the service's OpenAPI document."""
 
     def __init__(self, status: int, document: Body) -> None:
         self.code = str(document.get("code", ""))
-        needs_login = (status, self.code) == (409, "login_required")
-        super().__init__(*_problem_lines(document), exit_code=LOGIN_REQUIRED if needs_login else FAILED)
+        super().__init__(*_problem_lines(document), exit_code=_EXIT_CODES.get((status, self.code), FAILED))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Final
 DONE: Final = 0
 FAILED: Final = 1
 MISUSED: Final = 2
-"""A command line that cannot be understood, as typer says, or should not have been given."""
+"""A command line that cannot be understood, as typer or the service says, or should not have been given."""
 LOGIN_REQUIRED: Final = 3
 UNREACHABLE: Final = 4
 

@@ -11,6 +11,7 @@ import sys
 
 from service.cli.client import Body, Problem, Service
 from service.cli.console import UNREACHABLE, Failure, say
+from service.cli.usage import nothing_typed_but
 from service.sealing import Opener
 
 _AGAIN = "If the login was given up by then it is not lost: the same command gives it again."
@@ -57,7 +58,8 @@ class Handover:
         return True
 
     def _asked(self, path: str, body: Body) -> Body:
-        return self._service.call("POST", path, query={"account": self._account}, body=body)
+        with nothing_typed_but(self._account):
+            return self._service.call("POST", path, query={"account": self._account}, body=body)
 
 
 def not_lost(exc: Failure) -> Failure:

@@ -6,11 +6,11 @@ Promises that a client key is made here, printed once and never sent: the servic
 import secrets
 from collections.abc import Collection
 from typing import Any, Final
-from urllib.parse import quote
 
 from service.cli.accounts import duration
 from service.cli.client import Body, Service
-from service.cli.console import DONE, Failure, is_for_people, out, out_json, out_rows, say
+from service.cli.console import DONE, MISUSED, Failure, is_for_people, out, out_json, out_rows, say
+from service.cli.usage import is_name
 from service.domain.caller import KEY_PREFIX, digest_of
 from service.domain.secret import Secret
 
@@ -90,7 +90,13 @@ def seal_anew(service: Service) -> int:
 
 
 def _path(name: str) -> str:
-    return f"/keys/{quote(name, safe='')}"
+    """Where a key lives. Raises Failure for a name that is more than one part of a path, or none at all."""
+    if not is_name(name):
+        raise Failure(
+            "There can be no client key of that name: 1 to 63 of a-z, 0-9, '.', '_' and '-', no sign in front.",
+            exit_code=MISUSED,
+        )
+    return f"/keys/{name}"
 
 
 def _line(key: Body) -> str:

@@ -20,6 +20,7 @@ from service.cli.accounts import status_lines
 from service.cli.client import Body, Service
 from service.cli.console import DONE, MISUSED, Failure, out, out_json, say
 from service.cli.handover import Handover, not_lost
+from service.cli.usage import nothing_typed_but
 from service.domain.secret import Secret
 from service.oauth.claims import unverified_claims
 
@@ -42,7 +43,8 @@ def import_credential(service: Service, source: str, *, account: str) -> int:
         is_object = False
     if not is_object:
         raise Failure("That is not a JSON object.")
-    status = service.call("PUT", "/credential", query={"account": account}, body=content)
+    with nothing_typed_but(account):
+        status = service.call("PUT", "/credential", query={"account": account}, body=content)
     say(*status_lines(status))
     if status.get("persisted") is False:
         say("An API key is kept in memory only: it is gone when the service stops.")

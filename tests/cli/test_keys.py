@@ -80,8 +80,11 @@ def test_a_name_that_is_taken(fake: FakeService, run: Run) -> None:
 
 
 def test_a_name_is_one_part_of_a_path(fake: FakeService, run: Run) -> None:
-    run("keys", "add", "../logout")
-    assert [asked.path for asked in fake.requests] == ["/keys/..%2Flogout"]
+    for name in ("../logout", "a/b", "..", "a?b", "a#b", "a%2fb", "A", "a b", "", "a\n", "x" * 64):
+        for command in ("add", "revoke"):
+            ran = run("keys", command, name)
+            assert (ran.code, ran.out) == (2, "")
+    assert fake.requests == []
 
 
 def test_a_key_that_nobody_has_seen_is_revoked(fake: FakeService) -> None:
