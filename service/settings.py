@@ -4,18 +4,19 @@ Promises that no value of a setting appears in an error. Knows nothing of what t
 """
 
 import os
+import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from platformdirs import user_config_path, user_data_path
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 APP = "pixir-auth"
@@ -109,7 +110,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment over file; no `.env`, which would be read from whatever folder we are started in."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _from_file())
 
     @property
     def key_folder(self) -> Path:
@@ -121,6 +122,33 @@ def _authority(url: str) -> bool:
     """Whether a URL names a host, and a port that there can be. Raises ValueError for another port."""
     parts = urlsplit(url)
     return bool(parts.hostname) and parts.port != 0
+
+
+def _from_file() -> dict[str, Any]:
+    """What the settings file says, by the names that pydantic knows. Raises SettingsError, OSError, ValueError."""
+    path = config_file()
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        table = tomllib.load(file)
+    names, found = _spellings(), dict[str, str]()
+    for written in table:
+        name = names.get(written.lower())
+        if name is None:
+            raise SettingsError(f"{path}: `{written}` is no setting")
+        if name in found:
+            raise SettingsError(f"{path}: `{found[name]}` and `{written}` are the same setting")
+        found[name] = written
+    return {name: table[written] for name, written in found.items()}
+
+
+def _spellings() -> dict[str, str]:
+    """How a file may name a setting, in lower case: as the environment does, or without its prefix."""
+    fields = Settings.model_fields.items()
+    names = {
+        str(info.validation_alias or f"{PREFIX}{name}"): str(info.validation_alias or name) for name, info in fields
+    }
+    return {spelling.lower(): name for full, name in names.items() for spelling in (full, name)}
 
 
 def config_file() -> Path:

@@ -91,7 +91,7 @@ def plain_place(environ: Mapping[str, str]) -> Place | None:
     """What plain settings say; None when only `service.settings` can tell."""
     try:
         given = {**_from_file(environ), **_from_environment(environ)}
-    except (OSError, ValueError):  # a file that cannot be read or is not TOML, a name in lower case
+    except (OSError, ValueError):  # a file that cannot be read or is not TOML, names that need a closer look
         return None
     if not all(_is_plain(name, value) for name, value in given.items()):
         return None
@@ -111,7 +111,15 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
     if not named and not path.exists():
         return {}
     with path.open("rb") as file:
-        return {name: value for name, value in tomllib.load(file).items() if name.lower() in _FIELDS}
+        table = tomllib.load(file)
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        field = name.lower().removeprefix(_PREFIX.lower())
+        if field in found:
+            raise ValueError("one setting in two spellings")
+        if field in _FIELDS:
+            found[field] = value
+    return found
 
 
 def _is_plain(name: str, value: object) -> bool:

@@ -34,6 +34,7 @@ CASES = st.fixed_dictionaries(
         "REQUIRE_HEADER": st.sampled_from(HEADERS),
     },
 )
+SPELLINGS = st.sampled_from(["{}", "PIXIR_AUTH_{}", "pixir_auth_{}", "Pixir_Auth_{}"])
 TOML = st.fixed_dictionaries(
     {},
     optional={
@@ -68,14 +69,24 @@ def declared() -> Place | None:
 
 
 @settings(max_examples=100 if IN_CI else 30, deadline=None)
-@given(environ=CASES, prefix=st.sampled_from(["PIXIR_AUTH_", "pixir_auth_"]), file=st.none() | TOML)
+@given(
+    environ=CASES,
+    prefix=st.sampled_from(["PIXIR_AUTH_", "pixir_auth_"]),
+    file=st.none() | TOML,
+    spellings=st.sets(SPELLINGS, min_size=1, max_size=2),
+)
 def test_plain_reading_says_what_the_settings_say(
-    tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str], prefix: str, file: dict[str, object] | None
+    tmp_path_factory: pytest.TempPathFactory,
+    environ: dict[str, str],
+    prefix: str,
+    file: dict[str, object] | None,
+    spellings: set[str],
 ) -> None:
     given_names = {f"{prefix}{name}": value for name, value in environ.items()}
     if file is not None:
         path = tmp_path_factory.mktemp("settings") / "pixir-auth.toml"
-        path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in file.items()))
+        lines = [f"{way.format(name)} = {json.dumps(value)}\n" for name, value in file.items() for way in spellings]
+        path.write_text("".join(lines))
         given_names["PIXIR_AUTH_CONFIG"] = str(path)
     with settings_of(given_names):
         plain = plain_place(os.environ)
