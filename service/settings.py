@@ -4,7 +4,9 @@ Promises that no value of a setting appears in an error. Knows nothing of what t
 """
 
 import os
+import re
 import tomllib
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -21,6 +23,11 @@ from pydantic_settings import (
 
 APP = "pixir-auth"
 PREFIX = "PIXIR_AUTH_"
+
+_HOST = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?)(?::(?P<port>[1-9][0-9]{0,4}))?"
+)
+"""A name, an address or an IPv6 address in brackets, and a port. Underscores: containers have them in their names."""
 
 
 class SettingsError(Exception):
@@ -81,6 +88,13 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _as_sent(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(_is_host, value)):
+            raise ValueError("must each be a host or host:port, as a Host header says it")
+        return value
+
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
@@ -116,6 +130,17 @@ class Settings(BaseSettings):
     def key_folder(self) -> Path:
         """Where the key file is made on first start: apart from the data, so that one backup holds one half."""
         return user_config_path(APP)
+
+
+def _is_host(text: str) -> bool:
+    """Whether a client could send this as its Host (RFC 9112 section 3.2): they are compared as they are."""
+    found = _HOST.fullmatch(text)
+    if found is None or int(found["port"] or 1) > 65535:
+        return False
+    try:
+        return found["ipv6"] is None or bool(IPv6Address(found["ipv6"]))
+    except ValueError:
+        return False
 
 
 def _authority(url: str) -> bool:

@@ -1,5 +1,6 @@
-"""The settings file: both spellings of a name, and what is said of a name that is none."""
+"""The settings file: both spellings of a name, what is said of a name that is none; and hosts that nobody can send."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,3 +106,64 @@ def test_the_service_and_the_doctor_say_which_name_it_is(write: Write, run: Run)
         assert (ran.code, ran.out) == (FAILED, "")
         assert f"{path}: `nope` is no setting" in ran.err
         assert "hunter2" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("bad host/", "http://auth:1455", "auth:1455/", "auth/path", "a@b", "*", "*.example", "a b", "a?b", "a#b"),
+        *(
+            "auth:",
+            ":1455",
+            "auth:0",
+            "auth:01",
+            "auth:65536",
+            "auth:http",
+            "a:1:2",
+            "auth:-1",
+            "auth:\u0661",
+            "..",
+            "a..b",
+        ),
+        *(
+            "::1",
+            "[::1",
+            "::1]",
+            "[]",
+            "[1.2.3.4]",
+            "[::g]",
+            "[:::]",
+            "[fe80::1%eth0]",
+            "[::1]:",
+            "[::1]:x",
+            "[::1]1455",
+        ),
+        *("ä.example", "a\tb", "auth:1455\n", "a\x00"),
+    ],
+)
+def test_a_host_that_nobody_can_send_keeps_the_service_from_starting(write: Write, host: str) -> None:
+    said = refused(write, f"allowed_hosts = {json.dumps(['auth:1455', host])}\n")
+    assert said == (
+        "settings cannot be used: PIXIR_AUTH_ALLOWED_HOSTS: Value error, must each be a host or host:port, "
+        "as a Host header says it"
+    )
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("auth", "auth:1455", "Auth.Internal:80", "auth.internal.:65535", "my_stack-auth_1:1", "xn--4ca.example", "8"),
+        *("10.0.0.1", "10.0.0.1:1455", "[::1]", "[::1]:1455", "[2001:DB8::a]:1", "[::ffff:10.0.0.1]:9"),
+    ],
+)
+def test_a_host_that_can_be_sent_is_allowed(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("PIXIR_AUTH_ALLOWED_HOSTS", f" {host} ,other:1,")
+    assert load_settings().allowed_hosts == (host, "other:1")
+
+
+def test_a_bad_host_in_the_environment_is_told_by_its_setting_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXIR_AUTH_ALLOWED_HOSTS", "bad host/")
+    ran = in_process_of_its_own("serve")
+    assert (ran.code, ran.out) == (FAILED, "")
+    assert "PIXIR_AUTH_ALLOWED_HOSTS" in ran.err
+    assert "bad host" not in ran.err
