@@ -96,6 +96,7 @@ def _fault(exc: Exception) -> str:
 
 
 def _mend(issuer: SplitResult, exc: Exception) -> list[str]:
+    host = f"[{issuer.hostname}]" if ":" in (issuer.hostname or "") else issuer.hostname
     port = issuer.port or (443 if issuer.scheme == "https" else 80)
     actions = ["Check PIXIR_AUTH_CODEX_ISSUER, and whether this machine may connect to the network."]
     if isinstance(exc, ssl.SSLCertVerificationError):
@@ -103,4 +104,4 @@ def _mend(issuer: SplitResult, exc: Exception) -> list[str]:
             "Something in between may open TLS: have the issuer exempted, for certifi's authorities alone are trusted.",
             "Or the clock is wrong: date -u",
         ]
-    return [*actions, f"See for yourself: curl -svo /dev/null --noproxy '*' https://{issuer.hostname}:{port}/"]
+    return [*actions, f"See for yourself: curl -svo /dev/null --noproxy '*' {issuer.scheme}://{host}:{port}/"]

@@ -317,6 +317,13 @@ def test_an_issuer_that_nobody_is_or_knows_is_trouble() -> None:
     assert "not known by that name" in issuer("https://no-such-host.invalid")[0][1]
 
 
+@pytest.mark.parametrize("address", ["http://127.0.0.1:{}", "https://127.0.0.1:{}", "http://[::1]:{}"])
+def test_the_hint_asks_the_issuer_as_the_service_does(address: str) -> None:
+    url = address.format(free_port())
+    ((_, _, actions),) = issuer(url)
+    assert actions[-1].split()[-1] == f"{url}/"
+
+
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 CANARY\r\n\r\n", b"CANARY\r\n\r\n"])
 def test_what_the_issuer_answers_is_not_repeated(answer: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
