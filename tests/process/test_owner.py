@@ -168,6 +168,24 @@ def test_the_first_key_comes_from_a_file_and_the_commands_send_it(m: Machine, is
     service.close()
 
 
+def test_the_first_key_is_good_until_the_end_whatever_becomes_of_the_file(
+    m: Machine, issuer: Process, tmp_path: Path
+) -> None:
+    path = tmp_path / "client.key"
+    path.touch(0o600)
+    path.write_text("first-" + "k" * 40)
+    service = m.service(issuer, client_key_file=path)
+    forwarded = {"X-Forwarded-For": "10.0.0.1", "Authorization": f"Bearer {path.read_text()}"}
+    path.write_text("other-" + "k" * 40)
+    assert run(m, service, "keys", "revoke", "first").returncode == 1
+    path.unlink()
+    assert httpx.get(f"{service.url}/token", headers=forwarded, trust_env=False).status_code == 200
+    service.close()
+    again = m.service(issuer)
+    assert httpx.get(f"{again.url}/token", headers=forwarded, trust_env=False).status_code == 401
+    again.close()
+
+
 @pytest.mark.parametrize(
     ("content", "mode"), [("short", 0o600), ("", 0o600), ("a b" + "c" * 30, 0o600), ("k" * 40, 0o644)]
 )
