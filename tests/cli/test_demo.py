@@ -17,7 +17,7 @@ import pytest
 
 from service.cli import demo, visitor
 from service.cli.client import Service
-from service.cli.console import DONE, FAILED, LOGIN_REQUIRED, Failure
+from service.cli.console import DONE, FAILED, LOGIN_REQUIRED, MISUSED, Failure
 
 from .conftest import ROOT
 from .conftest import in_process_of_its_own as command
@@ -129,7 +129,7 @@ def test_every_command_works_at_a_real_service(scratch: Path, monkeypatch: pytes
         assert json.loads(command("accounts", "--json").out)["accounts"][0]["email"] == "ada@example.com"
         assert json.loads(command("export", "--format", "codex").out)["tokens"]["access_token"] == token.out.strip()
         assert command("token", "--account", "other").code == FAILED
-        assert command("login", "--provider", "nobody").code == FAILED
+        assert command("login", "--provider", "nobody").code == MISUSED
 
         with terminal("login", "--device", "--account", "device") as person:
             person.wait_for("left.")

@@ -13,7 +13,7 @@ from typing import Literal
 
 import pytest
 
-from service.cli.console import DONE, FAILED, UNREACHABLE
+from service.cli.console import DONE, FAILED, MISUSED, UNREACHABLE
 from service.cli.login import why_no_browser
 
 from .conftest import ROOT, Run
@@ -104,7 +104,7 @@ def test_login_that_fails(fake: FakeService, run: Run, state: str, members: dict
 def test_login_that_cannot_start(fake: FakeService, run: Run) -> None:
     fake.replies["POST", "/login"] = problem(422, "unknown_provider", "There is no such provider.")
     ran = run("login", "--provider", "nobody")
-    assert ran.code == FAILED
+    assert ran.code == MISUSED
     assert "unknown_provider" in ran.err
 
 
