@@ -112,14 +112,10 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
         return {}
     with path.open("rb") as file:
         table = tomllib.load(file)
-    found: dict[str, Any] = {}
-    for name, value in table.items():
-        field = name.lower().removeprefix(_PREFIX.lower())
-        if field in found:
-            raise ValueError("one setting in two spellings")
-        if field in _FIELDS:
-            found[field] = value
-    return found
+    found = {name.lower().removeprefix(_PREFIX.lower()): value for name, value in table.items()}
+    if len(found) < len(table):
+        raise ValueError("one setting in two spellings")
+    return {name: value for name, value in found.items() if name in _FIELDS}
 
 
 def _is_plain(name: str, value: object) -> bool:
