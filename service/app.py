@@ -41,6 +41,7 @@ from service.store.store import Store
 from service.web.api import CALLBACK_PATH, build_api
 from service.web.callers import Callers, told_by_server
 from service.web.document import document
+from service.web.ends import Ends
 from service.web.guard import Guard, allowed_for
 from service.web.metrics import Metrics
 from service.web.problems import problem
@@ -152,7 +153,10 @@ def create_app(
     logins = Logins(store, issuer, refresher, providers, door, seams, trail.note)
     public_url = settings.public_url or f"http://{_name(settings.host)}:{port}"
     stand_ins = StandIns(broker, seams)
-    services = Services(broker, stand_ins, logins, releases, keys, trail, store, policies, seams, metrics, public_url)
+    ends = Ends(seams.now)
+    services = Services(
+        broker, stand_ins, logins, releases, keys, trail, store, policies, seams, metrics, ends, public_url
+    )
     background = Background(store, broker, logins, seams)
 
     async def close() -> None:

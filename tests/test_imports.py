@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-INWARD = ("cli", "web", "broker", "store", "issuer", "oauth", "domain")
+INWARD = ("cli", "web", "broker", "store", "issuer", "oauth", "sealing", "domain")
 """A room may import the rooms to its right, never one to its left, and never the wiring."""
 
 WIRING = ("service.__main__", "service.app", "service.server", "service.doctor")
@@ -48,6 +48,7 @@ RULES = {
     "service.domain": Rule(IMPURE, stdlib_only=("service.domain",)),
     "service.oauth": Rule(IMPURE, stdlib_only=("service.domain", "service.oauth")),
     "service.issuer": Rule(WEB_LIBRARIES),
+    "service.sealing": Rule(IMPURE),
     "service.store": Rule(WEB_LIBRARIES | {"service.oauth", "service.issuer"}),
     "service.broker": Rule(WEB_LIBRARIES),
     "service.web": Rule(frozenset({"service.store", "service.issuer"})),

@@ -69,9 +69,8 @@ class Releases:
         """Wait for the end of the attempt that is in the row, whoever's it is."""
         left = deadline - self._seams.boot()
         if left > 0:
-            await asyncio.wait(
-                {self._refresher.flight(credential)}, timeout=left
-            )  # not awaited: it must not end with us
+            flight = self._refresher.flight(credential)
+            await asyncio.wait({flight}, timeout=left)  # not awaited: it must not end with us
         elif credential.account in self._refresher.unsaved:
             raise StoreUnavailable("The newest token pair is served from memory: the database does not take it yet.")
         else:

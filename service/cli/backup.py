@@ -65,7 +65,7 @@ def _saved(service: Service, path: Path) -> Body:
             os.link(draft, path)  # fails if somebody was faster; a rename would throw his file away
         finally:
             draft.unlink()
-        _sync(path.parent)
+        sync_folder(path.parent)
     except OSError as exc:
         raise Failure(f"The backup cannot be written ({exc.strerror}).") from exc
     return end
@@ -257,7 +257,8 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have what the folder says of its files on the disk. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -47,6 +47,7 @@ class Problem(Failure):
     """The service said no. `code` is one of the closed list in the service's OpenAPI document."""
 
     def __init__(self, status: int, document: Body) -> None:
+        self.status = status
         self.code = str(document.get("code", ""))
         super().__init__(*_problem_lines(document), exit_code=_EXIT_CODES.get((status, self.code), FAILED))
 

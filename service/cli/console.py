@@ -6,9 +6,9 @@ Promises that nothing from outside can steer the terminal: on stderr only printa
 import json
 import os
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TextIO
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -44,24 +44,16 @@ def progress(line: str) -> None:
 
 def out(text: str) -> None:
     """Give a script what it reads, on stdout, with one newline. Raises Failure when nobody takes it."""
-    try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except AttributeError as exc:  # closed before we started: Python has None there
-        raise Failure("The output cannot be written (it is closed).") from exc
-    except OSError as exc:
-        _abandon_stdout()
-        raise Failure(f"The output cannot be written ({exc.strerror}).") from exc
+    with _taken() as stdout:
+        stdout.write(text + "\n")
+        stdout.flush()
 
 
 def out_bytes(content: bytes) -> None:
     """A part of a document as it is. Raises Failure when nobody takes it."""
-    try:
-        sys.stdout.buffer.write(content)
-        sys.stdout.flush()
-    except OSError as exc:
-        _abandon_stdout()
-        raise Failure(f"The output cannot be written ({exc.strerror}).") from exc
+    with _taken() as stdout:
+        stdout.buffer.write(content)
+        stdout.flush()
 
 
 def out_json(value: Any) -> None:
@@ -94,9 +86,21 @@ def is_terminal(stream: Any) -> bool:
 
 
 def _field(value: object) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value or "-")
+    text = ",".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"  # of the locale, which may not have the letter
-    return printable(text).encode(encoding, "replace").decode(encoding)
+    return printable(text).encode(encoding, "replace").decode(encoding) or "-"
+
+
+@contextmanager
+def _taken() -> Iterator[TextIO]:
+    """stdout. Raises Failure when nobody takes what is written."""
+    if sys.stdout is None:
+        raise Failure("The output cannot be written (it is closed).")
+    try:
+        yield sys.stdout
+    except OSError as exc:
+        _abandon_stdout()
+        raise Failure(f"The output cannot be written ({exc.strerror}).") from exc
 
 
 def _abandon_stdout() -> None:

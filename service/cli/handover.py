@@ -8,7 +8,10 @@ import json
 import os
 import stat
 import sys
+from pathlib import Path
+from typing import Final
 
+from service.cli.backup import sync_folder
 from service.cli.client import Body, Problem, Service
 from service.cli.console import UNREACHABLE, Failure, say
 from service.cli.usage import nothing_typed_but
@@ -27,9 +30,9 @@ class Handover:
         opener = Opener()
         try:
             answer = self._asked("/export", {"public_key": opener.public_key})
-        except Problem:
-            raise
         except Failure as exc:
+            if isinstance(exc, Problem) and exc.status < 500:
+                raise  # nothing was given up
             raise not_lost(exc) from exc
         self._generation = answer.get("generation")
         self._again = answer.get("again") is True
@@ -68,13 +71,22 @@ def not_lost(exc: Failure) -> Failure:
 
 
 def _is_on_disk() -> bool:
-    """Whether what was written is in a file that will be there after a power cut: of what a pipe or a terminal has
-    taken, nobody knows where it is."""
+    """Whether what was written is in a file that will be there after a power cut: of what a pipe, a terminal or a file
+    without a name has taken, nobody knows where it is."""
     try:
         written = sys.stdout.fileno()
-        if not stat.S_ISREG(os.fstat(written).st_mode):
+        found = os.fstat(written)
+        if not stat.S_ISREG(found.st_mode) or not found.st_nlink:
             return False
         os.fsync(written)
-    except (OSError, ValueError):
+        place = Path(_PLACE.format(written)).readlink()
+        if not place.samefile(_PLACE.format(written)):
+            return False
+        sync_folder(place.parent)
+    except (AttributeError, OSError, ValueError):
         return False
     return True
+
+
+_PLACE: Final = "/proc/self/fd/{}"
+"""Where Linux says what a descriptor leads to. Elsewhere nobody does, and the copy stays."""

@@ -205,7 +205,7 @@ def _warn_of_readers() -> None:
     """The shell makes the file of a redirection, for everybody to read unless it was told otherwise."""
     try:
         found = os.fstat(sys.stdout.fileno())
-    except (OSError, ValueError):
-        return
+    except (AttributeError, OSError, ValueError):
+        return  # there is no file
     if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
         say("warning: others may read this file; use umask 077 before, or chmod 600 after")

@@ -137,7 +137,8 @@ class Records:
         place = shlex.quote(str(path))
         holder = self._found.holder(tokens.refresh_token)
         account_id = tokens.identity.account_id
-        ours = [each.account for each in self._found.credentials if each.identity.account_id == account_id is not None]
+        kept = [each for each in self._found.credentials if each.state != "logged_out"]
+        ours = [each.account for each in kept if each.identity.account_id == account_id is not None]
         if holder is not None:
             yield trouble(
                 f"{path} holds the login of account {holder}: when {program} refreshes it, it ends for both.",

@@ -223,7 +223,7 @@ def _is_enough(credential: Credential, wish: Wish, now: float) -> bool:
 def _ahead_at(credential: Credential, now: float, policy: Policy) -> float:
     """When a refresh is due, pauses apart."""
     if credential.uncertain_since is not None:
-        return now if _may_retry(credential, now, policy) else credential.expires_at - last_chance(credential)
+        return now if _may_retry(credential, now, policy) else _last_call(credential, policy)
     if _is_set_back(credential, now):
         return now
     last = credential.last_success_at
@@ -257,7 +257,13 @@ def _may_retry(credential: Credential, now: float, policy: Policy) -> bool:
     """
     if _is_in_window(credential, now, policy) or _is_set_back(credential, now):
         return True
-    return now >= credential.expires_at - last_chance(credential)
+    return now >= _last_call(credential, policy)
+
+
+def _last_call(credential: Credential, policy: Policy) -> float:
+    """When an uncertain refresh token is tried once more at the latest: an unused one dies by itself."""
+    aged = float("inf") if policy.keep_alive is None else credential.obtained_at + policy.keep_alive
+    return min(credential.expires_at - last_chance(credential), aged)
 
 
 def _is_set_back(credential: Credential, now: float) -> bool:

@@ -67,7 +67,7 @@ def _expires_at(value: object) -> float | None:
             return instant.timestamp()
     except (ValueError, OverflowError):
         pass
-    raise InvalidCredential("expires_at must be an RFC 3339 instant with its offset, or milliseconds.")
+    raise InvalidCredential("expires_at must be an RFC 3339 instant with its offset, or milliseconds or seconds.")
 
 
 _LATEST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()

@@ -9,10 +9,18 @@ import logging
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 from sqlmodel import Session, col
 
-from service.domain.credential import Attempt, Credential, claimed, is_other_account, logged_out
+from service.domain.credential import (
+    RESTORED,
+    Attempt,
+    Credential,
+    claimed,
+    is_other_account,
+    is_released,
+    logged_out,
+)
 from service.domain.decide import CLOCK_SLACK
 from service.domain.errors import AccountMismatch, InvalidCredential
 from service.store.database import Database
@@ -119,9 +127,13 @@ class Credentials(Database):
 
     def _judged(self, found: Credential) -> Credential:
         """What was read, or what it is worth if this login had come further before (I9)."""
-        if self._generations is None or found.state != "active":
+        if self._generations is None or not (found.state == "active" or is_released(found)):
             return found
         highest = self._generations.highest(found.login_id)
+        if is_released(found):  # by somebody else, who has a record of his own
+            if highest <= found.generation:
+                self._generations.note(found.login_id, found.generation + 1)
+            return found
         if found.generation > highest:
             self._generations.note(found.login_id, found.generation)
         if found.generation >= highest:
@@ -129,7 +141,7 @@ class Credentials(Database):
         now = self._read(found.account)  # it may have moved on after it was read, and before the record was
         if now is None or now.login_id != found.login_id or now.generation >= highest:
             return now or found
-        return replace(now, state="restored", last_error="restored_backup")
+        return replace(now, state="restored", last_error=RESTORED)
 
     def _accounts(self, after: str, limit: int) -> list[Credential]:
         with self._backend.reading() as connection, Session(connection) as session:
@@ -233,6 +245,10 @@ class Credentials(Database):
         others = select(func.count()).where(held, col(_C.state) != "logged_out", col(_C.account) != account)
         if connection.scalar(others):
             raise InvalidCredential("Another account holds this login already.")
+        # What was given away keeps its fingerprints: whoever has it now would lose it by a token that it began with.
+        spent = and_(col(_C.first_fingerprint) == token, col(_C.refresh_fingerprint) != token)
+        if connection.scalar(select(func.count()).where(spent, col(_C.state) == "logged_out")):
+            raise InvalidCredential("This login was refreshed here, and then given away: this token of it is spent.")
 
     def _forget(self, account: str) -> Credential | None:
         with self._backend.writing() as connection, Session(connection) as session:

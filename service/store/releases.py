@@ -54,6 +54,7 @@ class Releases(Credentials):
             if before is None or not is_released(before) or before.generation != generation:
                 return False
             columns = all_columns(logged_out(before), self._vault, self._vault.first, None)
+            del columns["refresh_fingerprint"]  # so that what it began with is known to be spent, if it is
             connection.execute(update(_C).where(col(_C.account) == account).values(columns))
         return True
 

@@ -57,6 +57,8 @@ def credential_of(row: CredentialRow, vault: Vault) -> Credential:
     try:
         tokens: dict[str, Any] = {name: _opened(row, f"{name}_sealed", vault) for name in _TOKENS}
     except Unopenable:
+        if row.state == "logged_out":
+            return bare  # a login that is not ours any more: it is only that it cannot be given once more
         return replace(bare, state="unreadable", last_error="credential_unreadable")
     return replace(bare, **tokens)
 

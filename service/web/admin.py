@@ -106,7 +106,7 @@ async def export(request: Request, query: Annotated[AccountQuery, Query()], body
         given = await services_of(request).releases.release(query.account)
         if given.again:
             words.append("again")
-    sealed = recipient.seal(answers.handed_over(given.credential), query.account)
+        sealed = recipient.seal(answers.handed_over(given.credential), query.account)
     return ExportAnswer(account=query.account, generation=given.credential.generation, again=given.again, sealed=sealed)
 
 

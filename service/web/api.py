@@ -13,7 +13,7 @@ from service.domain.secret import Secret
 from service.oauth.callback import read_callback, read_pasted
 from service.oauth.pkce import b64url
 from service.web import admin, answers, front, pages
-from service.web.browsers import at_localhost, is_at, is_window, see_other, wants_page
+from service.web.browsers import LOOPBACK, at_localhost, is_at, is_window, see_other, wants_page
 from service.web.callers import call_of
 from service.web.ends import COOKIE, SHOWN_FOR, End
 from service.web.failures import add_handlers
@@ -164,13 +164,14 @@ async def paste_callback(request: Request, login_id: str, body: PastedBody) -> L
 async def callback(request: Request) -> Response:
     """The browser comes back from the issuer; without a query, after a login that worked: how it ended."""
     services = services_of(request)
-    if not request.url.query and COOKIE in request.cookies:
+    query = request.scope["query_string"].decode("latin-1")
+    if not query and COOKIE in request.cookies:
         return _end(services, request)
     bindings = {
         name.removeprefix(_COOKIE): Secret(value) for name, value in request.cookies.items() if name.startswith(_COOKIE)
     }
     try:
-        login = await services.logins.finish(read_callback(request.url.query), bindings=bindings)
+        login = await services.logins.finish(read_callback(query), bindings=bindings)
         standing = await services.broker.standing(login.account)
     except AuthError as exc:
         if isinstance(exc, LoginMismatch):
@@ -331,9 +332,9 @@ def _login_path(query: LoginQuery) -> str:
 
 
 async def _login_in_browser(request: Request, services: Services, query: LoginQuery) -> Response:
-    """Bound by a cookie to the browser that asks, if it is at the name that the issuer sends it back to."""
+    """Bound by a cookie to the browser that asks, if it is at this machine, where the issuer sends it back to."""
     host = urlsplit(f"//{request.headers['host']}")
-    binding = Secret(b64url(services.seams.token_bytes(32))) if host.hostname == "localhost" else None
+    binding = Secret(b64url(services.seams.token_bytes(32))) if host.hostname in LOOPBACK else None
     try:
         with noted(request, "login_started", account=query.account):
             login = await services.logins.start(

@@ -1,8 +1,12 @@
 """A person's browser: how it is told from a program, and where it is led."""
 
+from typing import Final
 from urllib.parse import urlsplit
 
 from fastapi import Request, Response
+
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+"""This machine, as browsers name it. Issuers send them back to the first."""
 
 
 def wants_page(request: Request) -> bool:
@@ -17,7 +21,7 @@ def is_window(request: Request) -> bool:
 
 def is_at(request: Request, url: str) -> bool:
     """Whether the browser asked at the host and port of this address."""
-    return request.headers["host"] == urlsplit(url).netloc
+    return request.headers["host"].lower() == urlsplit(url).netloc.lower()
 
 
 def see_other(url: str, headers: dict[str, str] | None = None) -> Response:
@@ -32,7 +36,7 @@ def at_localhost(request: Request, path: str) -> Response | None:
     nobody who comes back.
     """
     host = urlsplit(f"//{request.headers['host']}")
-    if not is_window(request) or host.hostname not in ("127.0.0.1", "::1"):
+    if not is_window(request) or host.hostname not in LOOPBACK - {"localhost"}:
         return None
     port = f":{host.port}" if host.port else ""
     return see_other(f"http://localhost{port}{path}")

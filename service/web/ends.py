@@ -3,7 +3,7 @@
 The page at the first sends the browser on at once, with a cookie; browsers put the second in the place of the first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from secrets import token_urlsafe
 from typing import Final, NamedTuple
 
@@ -25,17 +25,19 @@ class End(NamedTuple):
 class Ends:
     """The last logins that ended well here, in memory: what a page says is worth no more."""
 
-    def __init__(self) -> None:
-        self._ends: dict[str, End] = {}
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._ends: dict[str, tuple[End, float]] = {}
 
     def keep(self, end: End) -> str:
         """The value of the cookie that finds it again."""
         if len(self._ends) >= _KEPT:
             del self._ends[next(iter(self._ends))]
         value = token_urlsafe(16)
-        self._ends[value] = end
+        self._ends[value] = end, self._now() + SHOWN_FOR
         return value
 
     def of(self, cookies: Mapping[str, str]) -> End | None:
-        """What the browser was shown, if it was here."""
-        return self._ends.get(cookies.get(COOKIE, ""))
+        """What the browser was shown, if it was here and not long ago."""
+        end, until = self._ends.get(cookies.get(COOKIE, ""), (None, 0.0))
+        return end if self._now() < until else None

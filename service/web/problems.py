@@ -66,7 +66,7 @@ DEFAULT_ACTIONS: Final[dict[Code, tuple[str, ...]]] = {
     "malformed_request": ("Send HTTP/1.1 as RFC 9112 has it.",),
     "method_not_allowed": _SEE_DOCUMENT,
     "not_found": _SEE_DOCUMENT,
-    "payload_too_large": ("Send the credential and nothing else.",),
+    "payload_too_large": ("Send less at a time.",),
     "unknown_login": ("Start a login: pixir-auth login, or POST /login.",),
     "unknown_provider": ("Leave the provider out.",),
     "unsupported_grant_type": ("Send grant_type=refresh_token, and a client key as refresh_token.",),

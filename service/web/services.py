@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, Protocol
 
 from fastapi import Request
@@ -58,8 +58,8 @@ class Services:
     policies: dict[str, Policy]
     seams: Seams
     metrics: Metrics
+    ends: Ends
     public_url: str
-    ends: Ends = field(default_factory=Ends)
 
 
 def services_of(request: Request) -> Services:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.domain.credential import Attempt
-from service.domain.decide import Policy, due_at
+from service.domain.decide import Policy, Refresh, Use, Wish, decide, due_at
 from service.store.owner import Owners
 from service.store.store import Store
 from tests.domain.values import NOW, credential
@@ -152,3 +152,12 @@ def test_a_login_is_used_before_it_dies_of_age_though_its_token_lives_on() -> No
     long = credential(obtained_at=0, expires_at=90 * 86400.0, lifetime=90 * 86400.0)
     assert due_at(long, 0, policy) == 30 * 86400
     assert due_at(replace(long, expires_at=86400.0, lifetime=86400.0), 0, policy) == 0.9 * 86400
+
+
+def test_an_answer_that_was_lost_is_asked_for_once_more_before_the_login_dies_of_age() -> None:
+    policy = Policy(keep_alive=30 * 86400.0)
+    lost = credential(obtained_at=0, expires_at=9e9, lifetime=None, sends=1, uncertain_since=60.0)
+    assert due_at(lost, 60, policy) == 30 * 86400
+    rejected = Wish(newer_than=lost.generation)
+    assert decide(lost, rejected, 30 * 86400 - 1, policy) == Use("refresh_uncertain")
+    assert decide(lost, rejected, 30 * 86400, policy) == Refresh()

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,36 @@ def test_of_what_a_pipe_has_taken_nobody_knows_where_it_is(fake: FakeService, ru
     assert REFRESH.encode() in done.stdout
     assert b"A sealed copy stays" in done.stderr
     assert not fake.sent("POST", "/export/confirm")
+
+
+def test_a_file_that_is_gone_with_its_process_is_not_confirmed(fake: FakeService) -> None:
+    with tempfile.TemporaryFile() as nameless:
+        done = subprocess.run(
+            [sys.executable, "-m", "service", *WHOLE, "codex"],
+            stdout=nameless,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            check=True,
+            timeout=30,
+        )
+    assert b"A sealed copy stays" in done.stderr
+    assert not fake.sent("POST", "/export/confirm")
+
+
+def test_without_stdout_nothing_is_lost(fake: FakeService) -> None:
+    command = ["sh", "-c", 'exec "$0" -m service "$@" >&-', sys.executable, *WHOLE, "codex"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, cwd=ROOT, check=False, timeout=30)
+    assert done.returncode == FAILED
+    assert b"it is closed" in done.stderr
+    assert b"the same command gives it again" in done.stderr
+    assert not fake.sent("POST", "/export/confirm")
+
+
+def test_an_error_of_the_service_is_not_the_end_either(fake: FakeService, run: Run) -> None:
+    fake.replies["POST", "/export"] = problem(503, "store_unavailable")
+    ran = run(*WHOLE, "codex")
+    assert (ran.code, ran.out) == (FAILED, "")
+    assert "the same command gives it again" in ran.err
 
 
 def test_a_service_that_is_gone_by_then_keeps_its_copy(fake: FakeService, tmp_path: Path) -> None:

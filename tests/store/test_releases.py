@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from service.domain.credential import Credential, given_back, is_released, is_unspent, left_uncertain, logged_out
 from service.domain.errors import InvalidCredential
+from service.store.generations import Generations
 from service.store.store import Store
 
-from .samples import KEY, NOW, OTHER_KEY, another_login, attempt, credential, written
+from .samples import KEY, NOW, OTHER_KEY, another_login, attempt, backend_of, credential, due, given, query, written
 from .test_accounts import gone_over
 from .test_settle import claimed, next_pair
 
@@ -160,3 +162,63 @@ async def test_nothing_is_released_of_nobody_nor_of_what_does_not_open(
     assert unreadable is not None
     assert unreadable.state == "unreadable"
     assert (await loaded(another(KEY, OTHER_KEY))).state == "active"
+
+
+async def refreshed(store: Store) -> Credential:
+    claim = await claimed(store)
+    await store.settle(claim, next_pair(claim))
+    return await loaded(store)
+
+
+@pytest.mark.parametrize("account", ["default", "another"])
+@pytest.mark.parametrize("confirmed", [False, True])
+async def test_what_it_began_with_is_spent_and_comes_back_nowhere(store: Store, account: str, confirmed: bool) -> None:
+    await store.install(credential())
+    after = await refreshed(store)
+    await store.release("default")
+    if confirmed:
+        await store.forget_released("default", after.generation)
+    with pytest.raises(InvalidCredential, match="spent"):
+        await store.install(replace(credential(), account=account))
+    assert is_released(await loaded(store)) != confirmed
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+async def test_what_was_given_comes_back(store: Store, confirmed: bool) -> None:
+    await store.install(credential())
+    given = await refreshed(store)
+    await store.release("default")
+    if confirmed:
+        await store.forget_released("default", given.generation)
+    assert (await store.install(given)).refresh_token == given.refresh_token
+    assert (await loaded(store)).state == "active"
+
+
+async def test_what_was_never_refreshed_comes_back_too(store: Store) -> None:
+    await store.install(credential())
+    await store.release("default")
+    assert (await store.install(credential())).state == "active"
+
+
+async def test_one_that_does_not_open_is_still_not_ours(store: Store, address: str) -> None:
+    await store.install(credential())
+    await store.release("default")
+    query(address, "UPDATE credential SET refresh_token_sealed = access_token_sealed")
+    found = await loaded(store)
+    assert (found.state, found.refresh_token) == ("logged_out", None)
+
+
+@pytest.mark.parametrize("has_seen", [False, True])
+async def test_whoever_has_seen_it_given_away_refreshes_no_copy_from_before(
+    store: Store, address: str, tmp_path: Path, has_seen: bool
+) -> None:
+    """I9 at a replica that has a record of its own."""
+    record = Generations(tmp_path / "record" / "generations.db")
+    replica = Store(backend_of(address), lambda _is_new: given(KEY), due, generations=record)
+    await store.install(credential())
+    await store.release("default")
+    if has_seen:
+        await loaded(replica)
+    query(address, "UPDATE credential SET state = 'active', reason = NULL")  # as when a copy is put back
+    assert (await loaded(replica)).state == ("restored" if has_seen else "active")
+    await replica.close()

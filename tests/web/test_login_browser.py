@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from service.web.ends import COOKIE, End, Ends
+from service.web.ends import COOKIE, SHOWN_FOR, End, Ends
 from tests.kit import House
 from tests.web.browser import LED, TYPED, browsing
 from tests.web.expect import page, problem
@@ -59,6 +59,7 @@ async def test_what_says_no_more_than_that_it_wants_a_page_goes_to_the_issuer(
         answer = await browser.http.get("/login", params={"account": account}, headers={"Accept": "text/html"})
         assert answer.status_code == 303
         assert urlsplit(answer.headers["location"]).netloc == "issuer.test"
+        assert cookie_of(answer).key.startswith("pixir_auth_login_")
         page(await browser.http.get(await browser.approve(answer)), 200)
 
 
@@ -155,8 +156,15 @@ async def test_a_browser_at_another_name_is_not_led_on(h: House, account: str) -
         assert "http-equiv" not in page(await browser.come_back(back), 200)
 
 
+async def test_an_end_is_shown_for_minutes_only(h: House, account: str) -> None:
+    async with browsing(h) as browser:
+        await browser.come_back(await browser.approve(await browser.open_login(account)))
+        h.clock.advance(SHOWN_FOR)
+        assert account not in page(await browser.http.get("/auth/callback", headers=TYPED), 200)
+
+
 async def test_a_bounded_number_of_ends_is_kept() -> None:
-    ends = Ends()
+    ends = Ends(lambda: 0.0)
     first, *_, last = [ends.keep(End(str(number), None)) for number in range(1000)]
     assert ends.of({COOKIE: first}) is None
     assert ends.of({COOKIE: last}) == End("999", None)
