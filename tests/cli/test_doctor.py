@@ -448,6 +448,14 @@ def test_a_login_that_was_imported_and_refreshed_is_known_by_its_first_token(pat
     assert state("copies") == "trouble"
 
 
+@pytest.mark.parametrize("token", [REFRESH, "a later one"])
+def test_who_was_given_the_login_holds_it_by_right(patient: Patient, alone: Path, token: str) -> None:
+    patient.execute("UPDATE credential SET state = 'logged_out', reason = 'logged_out'")
+    (alone / ".codex").mkdir()
+    (alone / ".codex" / "auth.json").write_text(codex(token))
+    assert state("copies") == "ok"
+
+
 def test_codex_may_live_elsewhere(patient: Patient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODEX_HOME", str(tmp_path / "codex"))
     (tmp_path / "codex").mkdir()
