@@ -63,7 +63,7 @@ DEFAULT_ACTIONS: Final[dict[Code, tuple[str, ...]]] = {
     "invalid_request": _SEE_DOCUMENT,
     "login_cancelled": ("Start the login again.",),
     "login_replaced": ("Finish the newer login, or start one again.",),
-    "malformed_request": ("Send HTTP/1.1 as RFC 9112 has it.",),
+    "malformed_request": ("Send what RFC 9112 allows.",),
     "method_not_allowed": _SEE_DOCUMENT,
     "not_found": _SEE_DOCUMENT,
     "payload_too_large": ("Send less at a time.",),
