@@ -118,6 +118,7 @@ def test_a_client_that_offers_http2_is_answered(service: Process) -> None:
     assert (back.statuses, back.is_closed) == ([200], True)
 
 
+@pytest.mark.usefixtures("callback_ports")
 def test_a_trailer_is_no_header(service: Process) -> None:
     body = POST + CHUNKED + b"\r\n0\r\nHost: evil\r\nOrigin: https://evil.example\r\n\r\n"
     back = said(service, body.replace(b"/logout", b"/login") + GET, until=2)

@@ -250,7 +250,7 @@ def test_three_hundred_of_each_kind_are_closed_while_others_are_answered(service
 
 def test_an_idle_connection_and_a_long_answer_outlive_the_deadline(service: Process) -> None:
     healthz = b"GET /healthz HTTP/1.1\r\nTO_US\r\n\r\n"
-    login = service.client.post("/login", json={"account": "waiting"}).json()["id"]
+    login = service.client.post("/login", json={"account": "waiting", "flow": "device"}).json()["id"]
     wait = healthz.replace(b"healthz", f"login/{login}?wait=12".encode())
     with opened(service, healthz) as idle, opened(service, wait) as waiting:
         assert heard(idle, until=1).statuses == [200]

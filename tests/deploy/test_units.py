@@ -13,6 +13,7 @@ import pytest
 
 from service.server import _GRACE
 from service.settings import Settings
+from tests.kit.ports import callback_ports
 from tests.kit.processes import ROOT, machine
 
 UNITS = ROOT / "deploy" / "systemd"
@@ -138,10 +139,11 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
         generation = service.client.get("/token").raise_for_status().json()["generation"]
         service.client.get("/token", params={"newer_than": generation}).raise_for_status()
         service.client.post("/rekey").raise_for_status()
-        service.client.post("/login", json={"flow": "browser"}).raise_for_status()
-        service.client.post("/logout").raise_for_status()
-        service.signal(signal.SIGTERM)
-        assert service.ended() == 0
+        with callback_ports():
+            service.client.post("/login", json={"flow": "browser"}).raise_for_status()
+            service.client.post("/logout").raise_for_status()
+            service.signal(signal.SIGTERM)
+            assert service.ended() == 0
         yield [line.partition(" ")[2].strip() for line in record.read_text().splitlines()]
 
 

@@ -131,6 +131,7 @@ def commands(m: Machine, service: Process, issuer: Process) -> set[str]:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("callback_ports")
 def test_a_whole_life_of_a_process(m: Machine) -> None:
     (m.folder / "client.key").touch(0o600)
     (m.folder / "client.key").write_text(FIRST)

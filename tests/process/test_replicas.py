@@ -190,6 +190,7 @@ async def test_a_logout_on_one_replica_ends_it_on_the_others(m: Machine, replica
                     await asyncio.sleep(0.01)
 
 
+@pytest.mark.usefixtures("callback_ports")
 def test_a_login_begun_on_one_replica_ends_on_another(m: Machine, replicas: Replicas) -> None:
     issuer = m.issuer()
     first, second = replicas.start(issuer), replicas.start(issuer)
