@@ -292,7 +292,7 @@ UNKNOWN: Final = (
     mutant(
         "an unclear outcome is retried at once",
         DECIDE,
-        "return now >= credential.expires_at - last_chance(credential)",
+        "return now >= _last_call(credential, policy)",
         "return True",
         killer="broker/test_overtaken.py::test_an_unclear_outcome_is_not_tried_again_while_the_token_is_good",
     ),
