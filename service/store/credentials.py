@@ -256,10 +256,16 @@ class Credentials(Database):
             if row is None:
                 return None
             before = credential_of(row, self._vault)
-            columns = all_columns(logged_out(before), self._vault, self._vault.first, None)
-            connection.execute(update(_C).where(col(_C.account) == account).values(columns))
+            self._erase(connection, before)
         self._backend.erase()
         return before
+
+    def _erase(self, connection: Connection, before: Credential) -> None:
+        """Nothing stays but how far it came, and of what was given away that what it began with is spent, if it is."""
+        columns = all_columns(logged_out(before), self._vault, self._vault.first, None)
+        if is_released(before):
+            del columns["refresh_fingerprint"]
+        connection.execute(update(_C).where(col(_C.account) == before.account).values(columns))
 
     def _all(self, connection: Connection, credential: Credential) -> dict[str, Any]:
         return all_columns(credential, self._vault, self._key(connection), self._due(credential))

@@ -9,9 +9,9 @@ from dataclasses import replace
 from sqlalchemy import Connection, update
 from sqlmodel import Session, col
 
-from service.domain.credential import RESTORED, Credential, is_released, is_unspent, logged_out, released
+from service.domain.credential import RESTORED, Credential, is_released, is_unspent, released
 from service.store.credentials import Credentials
-from service.store.rows import all_columns, credential_of, state_columns
+from service.store.rows import credential_of, state_columns
 from service.store.schema import CredentialRow
 
 _C = CredentialRow
@@ -53,9 +53,7 @@ class Releases(Credentials):
             before = self._locked(connection, account)
             if before is None or not is_released(before) or before.generation != generation:
                 return False
-            columns = all_columns(logged_out(before), self._vault, self._vault.first, None)
-            del columns["refresh_fingerprint"]  # so that what it began with is known to be spent, if it is
-            connection.execute(update(_C).where(col(_C.account) == account).values(columns))
+            self._erase(connection, before)
         return True
 
     def _locked(self, connection: Connection, account: str) -> Credential | None:

@@ -171,16 +171,18 @@ async def refreshed(store: Store) -> Credential:
 
 
 @pytest.mark.parametrize("account", ["default", "another"])
-@pytest.mark.parametrize("confirmed", [False, True])
-async def test_what_it_began_with_is_spent_and_comes_back_nowhere(store: Store, account: str, confirmed: bool) -> None:
+@pytest.mark.parametrize("end", ["kept", "confirmed", "logged out"])
+async def test_what_it_began_with_is_spent_and_comes_back_nowhere(store: Store, account: str, end: str) -> None:
     await store.install(credential())
     after = await refreshed(store)
     await store.release("default")
-    if confirmed:
+    if end == "confirmed":
         await store.forget_released("default", after.generation)
+    elif end == "logged out":
+        await store.forget("default")
     with pytest.raises(InvalidCredential, match="spent"):
         await store.install(replace(credential(), account=account))
-    assert is_released(await loaded(store)) != confirmed
+    assert is_released(await loaded(store)) == (end == "kept")
 
 
 @pytest.mark.parametrize("confirmed", [False, True])
