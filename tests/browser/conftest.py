@@ -8,9 +8,17 @@ import pytest
 from tests.browser.chromium import chromium
 from tests.browser.scene import Scene
 from tests.browser.scene import scene as a_scene
+from tests.kit.network import own_network
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network() -> Iterator[None]:
+    """All of a module happens where no container comes and goes."""
+    with own_network():
+        yield
 
 
 @pytest.fixture(scope="module")

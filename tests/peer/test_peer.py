@@ -136,6 +136,7 @@ class Remembered:
 
 def test_who_takes_the_port_of_one_who_has_left_is_not_he() -> None:
     with listening() as (listener, port), socket.socket() as first, socket.socket() as second:
+        first.bind(("127.14.5.5", 0))  # where nobody else takes it in between
         first.connect(("127.0.0.1", port))
         first.sendall(b"POST /logout")
         address = first.getsockname()
