@@ -142,11 +142,14 @@ def is_valid(credential: Credential, now: float) -> bool:
 
 
 def margin(credential: Credential, policy: Policy) -> float:
-    """Seconds before expiry at which a refresh is due: never more than half of the token's life."""
-    if credential.lifetime is None:
-        return policy.margin if policy.margin is not None else 300.0
-    wanted = policy.margin if policy.margin is not None else max(300.0, credential.lifetime / 10)
-    return min(wanted, credential.lifetime / 2)
+    """Seconds before expiry at which a refresh is due: never more than half of the token's life.
+
+    Of one made elsewhere the life is what was left of it when it came here.
+    """
+    left_at_import = max(credential.expires_at - credential.obtained_at, 1.0)
+    life = credential.lifetime if credential.lifetime is not None else left_at_import
+    wanted = policy.margin if policy.margin is not None else max(300.0, life / 10)
+    return min(wanted, life / 2)
 
 
 def last_chance(credential: Credential) -> float:

@@ -31,9 +31,9 @@ from service.web.schemas import (
     RestoreBody,
     StatusAnswer,
 )
-from service.web.services import caller_of, noted, see_account, services_of
+from service.web.services import EACH_ONCE, caller_of, noted, see_account, services_of
 
-router = APIRouter(tags=["admin"])
+router = APIRouter(tags=["admin"], dependencies=[EACH_ONCE])
 
 _LINES: Final = "application/jsonl"
 _BACKUP: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {_LINES: {"schema": {"type": "string"}}}}}

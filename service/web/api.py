@@ -44,6 +44,7 @@ from service.web.schemas import (
     WaitQuery,
 )
 from service.web.services import (
+    EACH_ONCE,
     Services,
     caller_of,
     noted,
@@ -94,9 +95,12 @@ def build_api(services: Services | None = None, lifespan: Lifespan[FastAPI] | No
     return api
 
 
-router = APIRouter()
+router = APIRouter(dependencies=[EACH_ONCE])
 
-ROUTERS: Final = (router, admin.router, front.router)
+open_router = APIRouter()
+"""What `callers.OPEN` lets everybody ask; what came back to /callback more than once, that route judges by itself."""
+
+ROUTERS: Final = (router, open_router, admin.router, front.router)
 
 Account = Annotated[AccountQuery, Query()]
 
@@ -159,8 +163,8 @@ async def paste_callback(request: Request, login_id: str, body: PastedBody) -> L
     return _login(services, ended)
 
 
-@router.get("/callback", responses=_HTML, response_class=Response, tags=["login"])
-@router.get(CALLBACK_PATH, responses=_HTML, response_class=Response, tags=["login"])
+@open_router.get("/callback", responses=_HTML, response_class=Response, tags=["login"])
+@open_router.get(CALLBACK_PATH, responses=_HTML, response_class=Response, tags=["login"])
 async def callback(request: Request) -> Response:
     """The browser comes back from the issuer; without a query, after a login that worked: how it ended."""
     services = services_of(request)
@@ -271,13 +275,13 @@ async def logout(request: Request, query: Account, body: NoBody | None = None) -
     return LoggedOutAnswer(**left.model_dump(), revoked=revoked)
 
 
-@router.get("/healthz", tags=["health"])
+@open_router.get("/healthz", tags=["health"])
 async def healthz() -> Health:
     """It answers."""
     return Health(status="ok")
 
 
-@router.get("/readyz", tags=["health"])
+@open_router.get("/readyz", tags=["health"])
 async def readyz(request: Request) -> Health:
     """The store can be read and written, and holds all there is to hold."""
     await _check(services_of(request))

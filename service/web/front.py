@@ -18,12 +18,12 @@ from service.web import answers
 from service.web.browsers import at_localhost
 from service.web.pages import text, whole
 from service.web.schemas import AccountsQuery, StatusAnswer
-from service.web.services import caller_of, seen_standings, services_of
+from service.web.services import EACH_ONCE, caller_of, seen_standings, services_of
 
 _HEAD: Final = '<meta name="referrer" content="same-origin">'
 """Under `no-referrer`, which every answer has, browsers send a form with `Origin: null`, and the guard refuses it."""
 
-router = APIRouter()
+router = APIRouter(dependencies=[EACH_ONCE])
 
 
 @router.get(

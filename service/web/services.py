@@ -1,11 +1,13 @@
 """What the routes call, and what the guard has found out about who asks."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import IO, Any, Final, Protocol
 
-from fastapi import Request
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
 
 from service.broker.broker import Broker, Standing
 from service.broker.keys import Keys
@@ -60,6 +62,17 @@ class Services:
     metrics: Metrics
     ends: Ends
     public_url: str
+
+
+async def _each_once(request: Request) -> None:
+    """Raises RequestValidationError where a parameter is given twice: a proxy in front may have looked at the other."""
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    if twice := [name for name, times in given.items() if times > 1]:
+        raise RequestValidationError([{"loc": ("query", name), "msg": "given more than once"} for name in twice])
+
+
+EACH_ONCE: Final[Any] = Depends(_each_once)
+"""For routers: FastAPI alone takes the last of several."""
 
 
 def services_of(request: Request) -> Services:

@@ -230,8 +230,8 @@ def a_margin_is_positive_and_at_most_half_of_a_life(
     credential: Credential, wish: Wish, now: float, policy: Policy
 ) -> None:
     assert margin(credential, policy) > 0
-    if credential.lifetime is not None:
-        assert margin(credential, policy) <= credential.lifetime / 2
+    left_at_import = max(credential.expires_at - credential.obtained_at, 1)
+    assert margin(credential, policy) <= (credential.lifetime or left_at_import) / 2
 
 
 def the_last_chance_is_within_the_last_minute(credential: Credential, wish: Wish, now: float, policy: Policy) -> None:

@@ -204,12 +204,27 @@ def test_every_law_holds_for_any_row_wish_and_policy(one: Credential, wish: Wish
         (400.0, None, 200.0),  # at most half
         (3600.0, 60.0, 60.0),
         (3600.0, 1e9, 1800.0),
-        (None, None, 300.0),
-        (None, 60.0, 60.0),
     ],
 )
-def test_margin(lifetime: float | None, wanted: float | None, seconds: float) -> None:
+def test_margin(lifetime: float, wanted: float | None, seconds: float) -> None:
     assert margin(credential(lifetime=lifetime), Policy(margin=wanted)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("left_then", "wanted", "seconds"),
+    [
+        (864_000.0, None, 86_400.0),
+        (1000.0, None, 300.0),
+        (120.0, None, 60.0),
+        (120.0, 90.0, 60.0),
+        (120.0, 10.0, 10.0),
+        (0.0, None, 0.5),
+        (-1e9, 60.0, 0.5),
+    ],
+)
+def test_margin_of_a_token_made_elsewhere(left_then: float, wanted: float | None, seconds: float) -> None:
+    came = credential(lifetime=None, obtained_at=NOW, expires_at=NOW + left_then)
+    assert margin(came, Policy(margin=wanted)) == seconds
 
 
 @pytest.mark.parametrize(("lifetime", "seconds"), [(864_000.0, 60.0), (1200.0, 60.0), (600.0, 30.0), (None, 15.0)])

@@ -42,11 +42,11 @@ def calm(house: House) -> httpx.AsyncClient:
     )
 
 
-async def install(house: House, account: str = "default", user: User | None = None) -> dict[str, Any]:
-    """A login made at the issuer directly and installed; the issuer's answer."""
+async def install(house: House, account: str = "default", user: User | None = None, **more: Any) -> dict[str, Any]:
+    """A login made at the issuer directly and installed, with more in the body; the issuer's answer."""
     tokens = house.sandbox.issue(user)
     members = ("access_token", "refresh_token", "id_token")
-    body = {"kind": "subscription", **{name: tokens[name] for name in members}}
+    body = {"kind": "subscription", **{name: tokens[name] for name in members}, **more}
     answer = await house.client.put("/credential", params={"account": account}, json=body)
     assert answer.status_code == 200
     return tokens

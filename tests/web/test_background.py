@@ -60,6 +60,14 @@ async def test_the_margin_is_never_more_than_half_of_the_life(tmp_path: Path) ->
         assert await later(h, 181) == 1
 
 
+async def test_the_margin_of_an_import_is_half_of_what_it_had_left(tmp_path: Path) -> None:
+    async with home(tmp_path) as h:
+        await install(h, "default", expires_at=int(h.clock.now) + 200)
+        assert await later(h, 99) == 0
+        assert (await h.token())["generation"] == 1
+        assert await later(h, 12) == 1
+
+
 async def test_another_margin_counts_after_a_restart(tmp_path: Path) -> None:
     async with home(tmp_path, refresh_margin=1500) as first:
         await first.log_in()

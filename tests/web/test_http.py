@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from service.web.callers import OPEN
 from service.web.guard import MAX_BODY
+from service.web.oauth import TOKEN_ENDPOINT
 from tests.kit import House
 from tests.web.expect import lawful, problem, told
 from tests.web.home import install
@@ -75,6 +77,13 @@ async def test_no_header_and_no_field_changes_the_method(h: House, account: str)
         await h.client.get("/status", params={"account": account}, headers={header: "DELETE"})
         problem(await h.client.get("/logout", headers={header: "POST"}), 405, "method_not_allowed")
     problem(await h.client.get("/status", params={"_method": "POST"}), 422, "invalid_request")
+
+
+@pytest.mark.parametrize(("method", "path"), [call for call in CALLS if call[1] not in {*OPEN, TOKEN_ENDPOINT}])
+async def test_a_parameter_that_is_given_twice_is_refused(h: House, method: str, path: str) -> None:
+    asked = {"content": "{}", "headers": JSON} if method in ("POST", "PUT") else {}
+    answer = await h.client.request(method, f"{path}?account=a&account=default", **asked)
+    assert problem(answer, told(path, 422), "invalid_request")["detail"] == "query.account: given more than once"
 
 
 async def test_get_changes_nothing(h: House, account: str) -> None:
