@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import socket
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -78,12 +77,6 @@ def tree(folder: Path) -> dict[str, tuple[int, int, str]]:
         )
         for path in folder.rglob("*")
     }
-
-
-def free_port() -> int:
-    """A port that nobody had a moment ago, on either family."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def as_root() -> None:

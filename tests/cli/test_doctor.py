@@ -23,12 +23,13 @@ from service.doctor.folders import file_system, folder_told
 from service.settings import load_settings
 from service.store.address import chosen
 from service.store.examine import examine
+from tests.kit.ports import free_port
 from tests.kit.postgres import Server
 from tests.kit.processes import machine
 
 from .conftest import in_process_of_its_own
 from .fake import FakeService
-from .patient import ACCESS, ACCOUNT_ID, REFRESH, Patient, as_root, examined, found, free_port, installed, state, tree
+from .patient import ACCESS, ACCOUNT_ID, REFRESH, Patient, as_root, examined, found, installed, state, tree
 
 pytestmark = pytest.mark.long
 

@@ -24,10 +24,11 @@ from service.doctor.finding import Told
 from service.settings import Settings, load_settings
 from service.store.owner import Owners
 from tests.issuer.certificates import Authority
+from tests.kit.ports import free_port
 
 from .conftest import in_process_of_its_own
 from .fake import FakeService, Reply, problem
-from .patient import as_root, examined, found, free_port
+from .patient import as_root, examined, found
 
 pytestmark = pytest.mark.long
 

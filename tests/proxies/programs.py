@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from tests.kit.ports import free_port
 from tests.kit.processes import ROOT
 
-from .upstream import KEY, Upstream, free_port
+from .upstream import KEY, Upstream
 
 Proxy = Callable[..., AbstractContextManager[httpx.Client]]
 """A client of a proxy: folder, URL of the service, upstream, client key."""

@@ -6,10 +6,11 @@ import pytest
 
 from service.domain.caller import digest_of
 from service.domain.secret import Secret
+from tests.kit.ports import free_port
 from tests.kit.processes import Process
 
 from .programs import Proxy, caddy, nginx
-from .upstream import A_PAGE, CLAIMS, KEY, STATUS_KEY, Upstream, free_port
+from .upstream import A_PAGE, CLAIMS, KEY, STATUS_KEY, Upstream
 
 pytestmark = pytest.mark.long
 

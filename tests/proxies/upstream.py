@@ -1,6 +1,5 @@
 """What stands around a proxy in these tests: its clients' claims, the provider behind it, the keys of the service."""
 
-import socket
 import ssl
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -51,10 +50,3 @@ class Upstream(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A handshake that was broken off is no news."""
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port

@@ -15,6 +15,7 @@ import pytest
 
 from service.server import CallbackDoor, listen, serve
 from tests.kit import settings_in
+from tests.kit.ports import free_port
 from tests.web.home import home
 
 pytestmark = pytest.mark.long
@@ -42,12 +43,6 @@ def taken() -> Iterator[int]:
 
 leaves_sockets = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 """In its own process the sockets end with it; here the collector closes them."""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 def refused(capsys: pytest.CaptureFixture[str], folder: Path, **settings: Any) -> str:
