@@ -1,13 +1,15 @@
 """The tests bite: whatever is taken out of the refresh, a named test notices."""
 
 import ast
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.mutants.table import MUTANTS, Edit, Mutant
-from tests.mutants.workshop import ROOT, OutOfDate, Verdict, copied, edited, run
+from tests.mutants.workshop import ROOT, OutOfDate, Verdict, Workshop, copied, edited
 
 pytestmark = pytest.mark.long
 
@@ -21,10 +23,17 @@ class Control:
 
 
 @pytest.fixture(scope="session")
-def control(tmp_path_factory: pytest.TempPathFactory) -> Control:
+def workshop() -> Iterator[Workshop]:
+    """Where the tests of a copy run."""
+    with closing(Workshop()) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def control(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Control:
     """Run once; the mutants are made of it, so that what Python has compiled is compiled once."""
     folder = copied(ROOT, tmp_path_factory.mktemp("control"))
-    return Control(folder, run(folder, sorted({mutant.killer for mutant in MUTANTS})))
+    return Control(folder, workshop.run(folder, sorted({mutant.killer for mutant in MUTANTS})))
 
 
 def test_the_tests_pass_on_an_unmutated_copy(control: Control) -> None:
@@ -34,8 +43,10 @@ def test_the_tests_pass_on_an_unmutated_copy(control: Control) -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_each_mutant_is_killed_by_its_test(mutant: Mutant, control: Control, tmp_path: Path) -> None:
-    verdict = run(copied(control.folder, tmp_path, mutant.edits), [mutant.killer])
+def test_each_mutant_is_killed_by_its_test(
+    mutant: Mutant, control: Control, workshop: Workshop, tmp_path: Path
+) -> None:
+    verdict = workshop.run(copied(control.folder, tmp_path, mutant.edits), [mutant.killer])
     assert verdict.code == 1, verdict.output  # not 2 to 5: the test has to run, and to fail
     assert "1 failed" in verdict.output, verdict.output
 

@@ -1,9 +1,10 @@
 """Tries mutants: quickly where that is enough, and again from the start where it was not.
 
 Quickly: the tests are collected once, with the module as it is; for every mutant this process forks, and the child
-puts the mutant's functions and values in place of those that others have imported. What was made at import stays as it
-was, and a decorator that is gone has left its mark, so a mutant may survive that should not. Then the second look: a
-fork in which nothing of the service has been imported yet, and the mutant is what its first import finds.
+puts the mutant's functions and values in place of those that others have imported. The tests that noticed the last
+mutants go first: neighbours are noticed by the same. What was made at import stays as it was, and a decorator that is
+gone has left its mark, so a mutant may survive that should not. Then the second look: a fork in which nothing of the
+service has been imported yet, and the mutant is what its first import finds.
 """
 
 import contextlib
@@ -40,15 +41,21 @@ LIBRARIES: Final = (
 )
 """What is slow to import: imported once, before any fork."""
 
+REWRITES_LESS: Final = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+"""For pytest in a process that has imported libraries before."""
+
 _OPTIONS: Final = (
     *("-n0", "-x", "-s", "--tb=line", "--no-cov", "-p", "no:cacheprovider", "--hypothesis-profile=mutants"),
-    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # for libraries that this process has imported before
+    *REWRITES_LESS,
 )
 _NO_CONFTEST: Final = 4
 """Exit code of pytest where not even its own set-up can be imported: somebody else does not bear the mutant."""
 
 _STILLBORN: Final = 70
 """Exit code of a child whose mutant cannot even be imported: no test is needed for that."""
+
+_NOTICED_BY: Final = "noticed-by"
+"""File of a trial: the number of the test that failed."""
 
 _UNCLEAR: Final = 71
 """Exit code of a child in which something failed that is no test."""
@@ -113,7 +120,10 @@ class _Trial:
     until: float
 
 
-def _tried(mutants: Iterable[Mutant], attempt: Try, folder: Path, seconds: float) -> Iterator[Fate]:
+def _tried(
+    mutants: Iterable[Mutant], attempt: Try, folder: Path, seconds: float, learn: Callable[[Path], None] | None = None
+) -> Iterator[Fate]:
+    """The fates in order; `learn` is given the folder of each trial when it ends, before the next one begins."""
     left = enumerate(mutants)
     running: dict[int, _Trial] = {}
     ended: dict[int, Fate] = {}
@@ -128,6 +138,8 @@ def _tried(mutants: Iterable[Mutant], attempt: Try, folder: Path, seconds: float
         for number, trial in list(running.items()):
             if trial.process.sentinel in ready or time.monotonic() >= trial.until:
                 ended[number] = _fate(running.pop(number), in_time=trial.process.sentinel in ready)
+                if learn:
+                    learn(trial.folder)
         while following in ended:
             yield ended[following]
             following += 1
@@ -184,6 +196,7 @@ class _Forks:
         self._mutants = mutants
         self._folder = folder
         self._seconds = seconds
+        self._noticed: list[int] = []  # which tests have noticed a mutant, the last one first
         self.fates: list[Fate] = []
 
     @pytest.hookimpl(tryfirst=True)
@@ -198,15 +211,24 @@ class _Forks:
                 _replace(self._target.module, mutant.code)
             except BaseException:  # noqa: BLE001 - a mutant may raise anything
                 return _STILLBORN
-            for item, following in zip(session.items, [*session.items[1:], None], strict=True):
-                session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            order = [*self._noticed, *(number for number in range(len(session.items)) if number not in self._noticed)]
+            for number, following in zip(order, [*order[1:], None], strict=True):
+                nextitem = None if following is None else session.items[following]
+                session.config.hook.pytest_runtest_protocol(item=session.items[number], nextitem=nextitem)
                 if session.testsfailed:
+                    (own / _NOTICED_BY).write_text(str(number))
                     return 1
             return 0
 
         if list(_tried([itself], attempt, self._folder / "itself", 300)) == ["survived"]:
-            self.fates = list(_tried(self._mutants, attempt, self._folder, self._seconds))
+            self.fates = list(_tried(self._mutants, attempt, self._folder, self._seconds, self._learn))
         return True
+
+    def _learn(self, folder: Path) -> None:
+        told = folder / _NOTICED_BY
+        if told.exists():
+            number = int(told.read_text())
+            self._noticed = [number, *(other for other in self._noticed if other != number)]
 
 
 def _collected(target: Target, mutants: list[Mutant], folder: Path, seconds: float, answer: Any) -> None:

@@ -3,6 +3,7 @@
 A copy holds `service/`, `tests/` and `pyproject.toml`; pytest runs in it, in a process of its own, and imports from it.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.mutants.table import Edit
+from tests.mutants.trial import LIBRARIES, REWRITES_LESS
 
 ROOT = Path(__file__).parents[2]
 
-_TIME = 300
-"""Seconds that the tests of one copy may take: one that hangs is not killed, it is unclear."""
+STARTER = Path(__file__).with_name("starter.py")
 
 
 class OutOfDate(Exception):
@@ -51,28 +52,29 @@ def copied(source: Path, folder: Path, edits: Iterable[Edit] = ()) -> Path:
     return folder
 
 
-def run(copy: Path, tests: Iterable[str]) -> Verdict:
-    """Run tests, by node ids below `tests/`, in a copy."""
-    nodes = [f"tests/{test}" for test in tests]
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV", "CI"))}
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:cacheprovider",
-            "--color=no",
-            "--tb=line",
-            "-m",
-            "long or not long",
-            *nodes,
-        ],
-        cwd=copy,
-        env=plain,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_TIME,
-    )
-    return Verdict(done.returncode, done.stdout + done.stderr)
+class Workshop:
+    """Runs tests in copies, each in a process of its own that need not import the libraries first."""
+
+    def __init__(self) -> None:
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV", "CI"))}
+        self._starter = subprocess.Popen(
+            [sys.executable, str(STARTER), *LIBRARIES],
+            env=plain,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, copy: Path, tests: Iterable[str]) -> Verdict:
+        """Run tests, by node ids below `tests/`, in a copy."""
+        options = ["-p", "no:cacheprovider", "--color=no", "--tb=line", "-m", "long or not long", *REWRITES_LESS]
+        arguments = [*options, *(f"tests/{test}" for test in tests)]
+        assert self._starter.stdin is not None
+        assert self._starter.stdout is not None
+        self._starter.stdin.write(json.dumps([str(copy), arguments]) + "\n")
+        self._starter.stdin.flush()
+        return Verdict(*json.loads(self._starter.stdout.readline()))
+
+    def close(self) -> None:
+        """End the process."""
+        self._starter.communicate()
