@@ -8,8 +8,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session, col
 
 from service.domain.caller import ClientKey, Right
-from service.domain.errors import StoreUnavailable
-from service.store.database import Database
+from service.store.database import Database, unusable
 from service.store.schema import ClientKeyRow
 
 _K = ClientKeyRow
@@ -41,7 +40,7 @@ class ClientKeys(Database):
             with self._backend.reading() as connection:
                 return bool(connection.scalar(select(func.count()).select_from(_K).where(good)))
         except SQLAlchemyError as exc:
-            raise StoreUnavailable(f"{self._backend.name} cannot be used as the database.") from exc
+            raise unusable(self._backend, exc) from exc
 
     def _client_keys(self) -> list[ClientKey]:
         with self._backend.reading() as connection, Session(connection) as session:

@@ -74,7 +74,7 @@ class Database:
             backend.open(_THREADS)
             self._open(open_keys)
         except _FAILURES as exc:
-            raise StoreUnavailable(f"{backend.name} cannot be used as the database.") from exc
+            raise unusable(backend, exc) from exc
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
         self._checking: asyncio.Task[None] | None = None
         self._check_after = 0.0
@@ -192,6 +192,13 @@ class Database:
             return await loop.run_in_executor(self._threads, lambda: work(*arguments, **named))
         except _FAILURES as exc:
             raise StoreUnavailable("The database cannot be read or written just now.") from exc
+
+
+def unusable(backend: Backend, exc: Exception) -> StoreUnavailable:
+    """Why a service does not start: with the error's code, which is one of a list; its text may hold anything."""
+    origin = getattr(exc, "orig", exc)
+    code = getattr(origin, "sqlite_errorname", None) or getattr(origin, "sqlstate", None)
+    return StoreUnavailable(f"{backend.name} cannot be used as the database{f': {code}' if code else ''}.")
 
 
 def _heads(connection: Connection, table: type[Any]) -> set[bytes]:

@@ -111,13 +111,16 @@ class Nemesis:
             await self._started(replica)
 
     async def _started(self, replica: Replica) -> None:
-        """Start until it runs, as a supervisor would: on a locked database a service refuses to. Only there."""
+        """Start until it runs, as a supervisor would: on a locked database a service refuses to. Only there.
+
+        Whoever is stopped while he writes has it locked for as long.
+        """
         while True:
             began = time.monotonic()
             try:
                 await replica.start()
             except RuntimeError:
-                if "lock" not in self._history.disturbances(replica.slot, began):
+                if not any(one.name in ("lock", "stop") and one.until >= began for one in self._history.faults):
                     raise
             else:
                 return

@@ -212,7 +212,7 @@ def test_a_wrong_address_is_refused_without_repeating_it(tmp_path: Path) -> None
 
 
 def test_a_server_that_is_not_there_is_a_clear_error_without_secrets() -> None:
-    with pytest.raises(StoreUnavailable, match="PostgreSQL cannot be used as the database") as refused:
+    with pytest.raises(StoreUnavailable, match=r"PostgreSQL cannot be used as the database\.$") as refused:
         open_store("postgresql://who:hunter2@127.0.0.1:1/name")
     assert "hunter2" not in f"{refused.value!r} {refused.value.__cause__!r}"
 

@@ -56,7 +56,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_file_that_is_no_database_is_refused_and_kept(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    with pytest.raises(StoreUnavailable, match="cannot be used as the database"):
+    with pytest.raises(StoreUnavailable, match=r"cannot be used as the database: SQLITE_NOTADB\.$"):
         open_store(f"sqlite:{path}")
     assert path.read_bytes() == content
 
@@ -107,7 +107,7 @@ async def test_who_cannot_write_in_time_says_so_and_has_changed_nothing(
 @pytest.mark.usefixtures("impatient")
 def test_a_start_beside_a_long_writer_is_refused(path: Path) -> None:
     asyncio.run(open_store(f"sqlite:{path}").close())
-    with somebody_writing(path), pytest.raises(StoreUnavailable):
+    with somebody_writing(path), pytest.raises(StoreUnavailable, match=r": SQLITE_BUSY\.$"):
         open_store(f"sqlite:{path}")
 
 

@@ -31,8 +31,8 @@ SHARES = (
 """What befalls each of three. One sleeps through most of it."""
 
 LOSES_ANSWERS = {KILL, "cut off from the issuer", "cut off from both"}
-LONG = 26.0
-"""Seconds: longer than anybody waits for the owner of a refresh elsewhere (20 for its claim, 4 for its call)."""
+LONG = 28.0
+"""Seconds: longer than anybody waits for the owner of a refresh elsewhere (20 for its claim, 6 for its call)."""
 
 AT_WORK = LATENCY + 1.0
 """Seconds from the arrival of a refresh token until its answer is stored, on a machine with much else to do."""
@@ -49,8 +49,9 @@ class Fault:
     back: float
 
     def strikes(self, sent: Sent) -> bool:
-        """Whether it touches this exchange."""
-        return sent.replica == self.replica and sent.at <= self.until and self.at <= sent.at + AT_WORK
+        """Whether it touches this exchange. A cable is not whole again before it is plugged in."""
+        over = self.back if self.kind in CUTS else self.until
+        return sent.replica == self.replica and sent.at <= over and self.at <= sent.at + AT_WORK
 
 
 class Nemesis:

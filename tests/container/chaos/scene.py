@@ -34,7 +34,7 @@ ACCESS_LIFETIME = 6
 LATENCY = 0.4
 """Seconds that the issuer takes to answer: so much befalls a refresh under way, with its token spent already."""
 
-ISSUER_TIMEOUT = 4
+ISSUER_TIMEOUT = 6
 DOMAIN = "issuer.test"
 """Each replica knows the issuer by a name of its own below it: so the issuer's log tells who has sent what."""
 
