@@ -57,6 +57,9 @@ _STILLBORN: Final = 70
 _NOTICED_BY: Final = "noticed-by"
 """File of a trial: the number of the test that failed."""
 
+_REMEMBERED: Final = 3
+"""Tests that go first: they belong to several files, and each file that is begun anew costs its fixtures."""
+
 _UNCLEAR: Final = 71
 """Exit code of a child in which something failed that is no test."""
 
@@ -211,7 +214,7 @@ class _Forks:
                 _replace(self._target.module, mutant.code)
             except BaseException:  # noqa: BLE001 - a mutant may raise anything
                 return _STILLBORN
-            order = [*self._noticed, *(number for number in range(len(session.items)) if number not in self._noticed)]
+            order = self._order(len(session.items))
             for number, following in zip(order, [*order[1:], None], strict=True):
                 nextitem = None if following is None else session.items[following]
                 session.config.hook.pytest_runtest_protocol(item=session.items[number], nextitem=nextitem)
@@ -224,11 +227,15 @@ class _Forks:
             self.fates = list(_tried(self._mutants, attempt, self._folder, self._seconds, self._learn))
         return True
 
+    def _order(self, count: int) -> list[int]:
+        """Numbers of the tests: those that have noticed the last mutants first."""
+        return [*self._noticed, *(number for number in range(count) if number not in self._noticed)]
+
     def _learn(self, folder: Path) -> None:
         told = folder / _NOTICED_BY
         if told.exists():
             number = int(told.read_text())
-            self._noticed = [number, *(other for other in self._noticed if other != number)]
+            self._noticed = [number, *(other for other in self._noticed if other != number)][:_REMEMBERED]
 
 
 def _collected(target: Target, mutants: list[Mutant], folder: Path, seconds: float, answer: Any) -> None:
