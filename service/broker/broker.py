@@ -255,7 +255,7 @@ class Broker:
         try:
             credential = await self._stored(account)
         except StoreUnavailable:
-            if unsaved is None:
+            if unsaved is None or self._refresher.is_superseded(unsaved):  # while the database was waited for
                 raise
             return unsaved
         if unsaved is None or not _is_successor(unsaved, credential):
@@ -306,6 +306,8 @@ class Broker:
         """While the database is out of reach, a valid token that was read before, if nobody has rejected it."""
         kept = self._warm.get(account)
         if kept is None or kept.credential is None or (wish.newer_than or 0) >= kept.credential.generation:
+            raise error
+        if self._refresher.is_superseded(kept.credential):  # served while it was still to be stored
             raise error
         return self._despite(kept.credential, error)
 

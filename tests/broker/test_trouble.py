@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ import httpx
 import pytest
 
 from service.app import create_app
-from service.domain.credential import Attempt, claimed
+from service.domain.credential import Attempt, Credential, claimed
+from service.domain.errors import StoreUnavailable
 from service.oauth.provider import codex
 from service.sandbox import Knobs, faults
 from service.store.store import Store
@@ -191,6 +194,66 @@ async def test_a_logout_is_not_overruled_by_a_pair_that_could_not_be_stored(tmp_
         await caller
         await h.app.refresher.drain()
         assert not h.sandbox.families[0].alive
+
+
+@asynccontextmanager
+async def _overtaken(h: House, folder: Path) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """A new pair that the database does not take; what ends the login under it, and waits until that has been seen."""
+    await h.log_in()
+    h.clock.advance(EXPIRED)
+    h.gate.hold_after.clear()
+    caller = asyncio.create_task(h.client.get("/token"))
+    await h.gate.arrived.wait()
+    with closing(sqlite3.connect(folder / "data" / "pixir-auth.db", isolation_level=None)) as database:
+        database.execute("CREATE TRIGGER full BEFORE UPDATE ON credential BEGIN SELECT RAISE(ABORT, 'full'); END")
+        h.gate.hold_after.set()
+        async with asyncio.timeout(20):
+            while not h.app.refresher.unsaved:  # noqa: ASYNC110 - nothing tells of it but itself
+                await asyncio.sleep(0)
+
+        async def logged_out() -> None:
+            database.execute("DROP TRIGGER full")
+            assert await _store(h).forget("default")
+            await h.app.refresher.drain()
+            assert not h.app.refresher.unsaved
+
+        yield logged_out
+    await caller
+
+
+async def test_a_pair_that_was_never_stored_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house(tmp_path) as h, _overtaken(h, tmp_path) as logged_out:
+        assert (await h.token())["warning"] == "store_unavailable"
+
+        async def gone(_account: str) -> Credential | None:
+            raise StoreUnavailable("Gone.")
+
+        monkeypatch.setattr(_store(h), "load", gone)
+        await logged_out()
+        answer = await h.client.get("/token")
+        monkeypatch.undo()
+        assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+
+
+async def test_a_pair_that_is_superseded_while_a_caller_waits_for_the_database_is_not_his(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path) as h, _overtaken(h, tmp_path) as logged_out:
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        async def gone(_account: str) -> Credential | None:
+            monkeypatch.undo()  # he alone waits
+            asked.set()
+            await go_on.wait()
+            raise StoreUnavailable("Gone.")
+
+        monkeypatch.setattr(_store(h), "load", gone)
+        caller = asyncio.create_task(h.client.get("/token"))
+        await asked.wait()
+        await logged_out()
+        go_on.set()
+        answer = await caller
+        assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
 
 
 async def test_a_claim_whose_answer_was_lost_is_given_back(tmp_path: Path) -> None:

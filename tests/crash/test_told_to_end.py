@@ -63,7 +63,7 @@ async def _told_to_end(owner: Process) -> None:
 @pytest.mark.parametrize("point", POINTS[:-1])
 async def test_told_to_end_it_stores_what_it_has_begun_unasked(begin: Begin, point: str) -> None:
     """Nobody waits for it: so the server has no request to finish before it ends."""
-    scene = await begin(access_lifetime=200)  # due, and so refreshed unasked
+    scene = await begin(access_lifetime=2)  # due within a second, and so refreshed unasked
     owner = scene.service("tests.crash.failpoint", point, "hold")
     await asyncio.to_thread(owner.said, rf"held ({point})")
     await _told_to_end(owner)

@@ -206,10 +206,19 @@ class Wire(Issuer):
         await self._host.moment("before the first byte")
         self._host.trace(f"{self._host.name} sends {request.kind} {token}")
         with self._network.call(self._host, token) if request.kind == "refresh" else nullcontext():
-            reply = await self._network.write(self._host, request.kind, token, fate)
+            reply = await self._answer(request.kind, token, fate)
         await self._host.moment("answer read")
         call.status, call.headers = reply.status, reply.headers
         call.body += reply.body
+
+    async def _answer(self, kind: str, token: str, fate: CallFate) -> Reply:
+        answer = self._network.write(self._host, kind, token, fate)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if kind == "refresh" and answer.cancelled():  # it had not come when the time was over
+                self._host.unclear(token)
+            raise
 
     async def _connect(self, fate: CallFate) -> None:
         began = self._network.loop.time()
