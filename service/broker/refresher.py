@@ -114,7 +114,7 @@ class Refresher:
     def is_superseded(self, credential: Credential) -> bool:
         """Whether this is a pair that was never stored: by the time it came another login was there, or none."""
         superseded = self._superseded.get(credential.account)
-        return superseded is not None and superseded.access_token == credential.access_token
+        return superseded is not None and superseded.access_token is credential.access_token  # the very object
 
     @property
     def in_flight(self) -> int:
