@@ -92,8 +92,8 @@ class Refresher:
         """What has to be written about the last attempt of ours, by account, if nothing more is heard of it."""
         self.unsaved: dict[str, Credential] = {}
         """Token pairs that the issuer gave and the database has not taken yet, by account."""
-        self._superseded: dict[str, Credential] = {}
-        """The last pair of ours that the row did not want any more, by account: nobody may be served it."""
+        self._superseded: dict[str, Secret | None] = {}
+        """The last access token of ours that the row did not want any more, by account: nobody may be served it."""
         self._saving: dict[str, asyncio.Task[bool]] = {}
         self._give_up_at = inf
         """When a pair in a rescue file is left to whoever starts next, by the clock that counts sleep."""
@@ -114,7 +114,7 @@ class Refresher:
     def is_superseded(self, credential: Credential) -> bool:
         """Whether this is a pair that was never stored: by the time it came another login was there, or none."""
         superseded = self._superseded.get(credential.account)
-        return superseded is not None and superseded.access_token is credential.access_token  # the very object
+        return superseded is not None and superseded is credential.access_token
 
     @property
     def in_flight(self) -> int:
@@ -271,7 +271,7 @@ class Refresher:
             log.info("refreshed %s: generation %d", after.account, after.generation)
             self._note(after, DONE, self._took(claim))
         else:
-            self._superseded[claim.account] = after
+            self._superseded[claim.account] = after.access_token
             await self._discard(claim, after)
 
     async def _try_to_store(self, claim: Credential, after: Credential) -> bool | None:

@@ -146,8 +146,9 @@ def margin(credential: Credential, policy: Policy) -> float:
 
     Of one made elsewhere the life is what was left of it when it came here.
     """
-    left_at_import = max(credential.expires_at - credential.obtained_at, 1.0)
-    life = credential.lifetime if credential.lifetime is not None else left_at_import
+    life = credential.lifetime
+    if life is None:
+        life = max(credential.expires_at - credential.obtained_at, 1.0)
     wanted = policy.margin if policy.margin is not None else max(300.0, life / 10)
     return min(wanted, life / 2)
 
