@@ -206,17 +206,18 @@ class Wire(Issuer):
         await self._host.moment("before the first byte")
         self._host.trace(f"{self._host.name} sends {request.kind} {token}")
         with self._network.call(self._host, token) if request.kind == "refresh" else nullcontext():
-            reply = await self._answer(request.kind, token, fate)
+            reply = await self._answer(request.kind, token, fate, call.deadline)
         await self._host.moment("answer read")
         call.status, call.headers = reply.status, reply.headers
         call.body += reply.body
 
-    async def _answer(self, kind: str, token: str, fate: CallFate) -> Reply:
+    async def _answer(self, kind: str, token: str, fate: CallFate, deadline: float) -> Reply:
         answer = self._network.write(self._host, kind, token, fate)
         try:
             return await answer
         except asyncio.CancelledError:
-            if kind == "refresh" and answer.cancelled():  # it had not come when the time was over
+            is_late = answer.cancelled() and self._network.loop.time() >= deadline
+            if kind == "refresh" and is_late:  # it had not come when the time was over
                 self._host.unclear(token)
             raise
 
