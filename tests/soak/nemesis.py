@@ -113,14 +113,15 @@ class Nemesis:
     async def _started(self, replica: Replica) -> None:
         """Start until it runs, as a supervisor would: on a locked database a service refuses to. Only there.
 
-        Whoever is stopped while he writes has it locked for as long.
+        It is locked by another writer, or by a service that is stopped while it writes.
         """
         while True:
             began = time.monotonic()
             try:
                 await replica.start()
-            except RuntimeError:
-                if not any(one.name in ("lock", "stop") and one.until >= began for one in self._history.faults):
+            except RuntimeError as refused:
+                locked = any(one.name in ("lock", "stop") and one.until >= began for one in self._history.faults)
+                if not locked or "SQLITE_BUSY" not in str(refused):
                     raise
             else:
                 return
