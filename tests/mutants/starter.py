@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import tempfile
+import traceback
 
 import pytest
 
@@ -45,9 +46,11 @@ def _be_pytest(folder: str, arguments: list[str], output: int) -> None:
         sys.path[0] = folder  # in the place of this file's own
         signal.alarm(_TIME)
         code = int(pytest.main(arguments))
+    except BaseException:  # noqa: BLE001 - whatever it is, it is told, and the process that forked does not go on twice
+        traceback.print_exc()
+    finally:
         sys.stdout.flush()
         sys.stderr.flush()
-    finally:
         os._exit(code)
 
 

@@ -41,12 +41,12 @@ LIBRARIES: Final = (
 )
 """What is slow to import: imported once, before any fork."""
 
-REWRITES_LESS: Final = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-"""For pytest in a process that has imported libraries before."""
+IMPORTED_BEFORE: Final = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+"""For pytest, of libraries that its process has imported before: their asserts stay as they are."""
 
 _OPTIONS: Final = (
     *("-n0", "-x", "-s", "--tb=line", "--no-cov", "-p", "no:cacheprovider", "--hypothesis-profile=mutants"),
-    *REWRITES_LESS,
+    *IMPORTED_BEFORE,
 )
 _NO_CONFTEST: Final = 4
 """Exit code of pytest where not even its own set-up can be imported: somebody else does not bear the mutant."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.mutants.table import Edit
-from tests.mutants.trial import LIBRARIES, REWRITES_LESS
+from tests.mutants.trial import IMPORTED_BEFORE, LIBRARIES
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,7 +67,7 @@ class Workshop:
 
     def run(self, copy: Path, tests: Iterable[str]) -> Verdict:
         """Run tests, by node ids below `tests/`, in a copy."""
-        options = ["-p", "no:cacheprovider", "--color=no", "--tb=line", "-m", "long or not long", *REWRITES_LESS]
+        options = ["-p", "no:cacheprovider", "--color=no", "--tb=line", "-m", "long or not long", *IMPORTED_BEFORE]
         arguments = [*options, *(f"tests/{test}" for test in tests)]
         assert self._starter.stdin is not None
         assert self._starter.stdout is not None
