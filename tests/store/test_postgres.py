@@ -217,6 +217,12 @@ def test_a_server_that_is_not_there_is_a_clear_error_without_secrets() -> None:
     assert "hunter2" not in f"{refused.value!r} {refused.value.__cause__!r}"
 
 
+def test_tables_of_another_program_are_not_taken_over_and_the_code_says_so(address: str) -> None:
+    query(address, "CREATE TABLE login (name TEXT)")
+    with pytest.raises(StoreUnavailable, match=r"PostgreSQL cannot be used as the database: 42P07\.$"):
+        open_store(address)
+
+
 async def test_an_address_may_say_what_libpq_knows(address: str) -> None:
     store = open_store(f"{address}&connect_timeout=3&application_name=ours&keepalives_idle=7")
     await listening(store, address)
