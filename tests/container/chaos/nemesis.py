@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tests.container.engine import until
 
-from .scene import ISSUER_TIMEOUT, REPLICAS, Scene, Sent
+from .scene import LATENCY, REPLICAS, Scene, Sent, Unclear
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -34,9 +34,8 @@ LOSES_ANSWERS = {KILL, "cut off from the issuer", "cut off from both"}
 LONG = 28.0
 """Seconds: longer than anybody waits for the owner of a refresh elsewhere (20 for its claim, 6 for its call)."""
 
-AT_WORK = ISSUER_TIMEOUT + 12.0
-"""Seconds after the arrival of a refresh token in which its answer may not be stored yet: the limit of the call and the
-patience with a database that does not answer. A machine with much else to do may need them."""
+AT_WORK = LATENCY + 1.0
+"""Seconds from the arrival of a refresh token until its answer is stored, on a machine with much else to do."""
 
 
 @dataclass
@@ -50,9 +49,16 @@ class Fault:
     back: float
 
     def strikes(self, sent: Sent) -> bool:
-        """Whether it touches this exchange. A cable is not whole again before it is plugged in."""
-        over = self.back if self.kind in CUTS else self.until
-        return sent.replica == self.replica and sent.at <= over and self.at <= sent.at + AT_WORK
+        """Whether it touches this exchange."""
+        return sent.replica == self.replica and sent.at <= self.until and self.at <= sent.at + AT_WORK
+
+    def explains(self, sent: Sent, end: Unclear) -> bool:
+        """Whether it took the answer along: of who died the kill, of who heard nothing the cable, until it is back."""
+        if sent.replica != self.replica or self.at > end.at:
+            return False
+        if end.by is None:
+            return self.kind == KILL and sent.at <= self.until
+        return end.by == sent.replica and "issuer" in CUTS.get(self.kind, ()) and sent.at <= self.back
 
 
 class Nemesis:

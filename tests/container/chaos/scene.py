@@ -8,11 +8,13 @@ So a replica can be cut off from its database or its issuer, and still be asked.
 
 import base64
 import json
+import re
 import secrets
 import ssl
 import time
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,13 @@ KNOBS = {"access_lifetime": ACCESS_LIFETIME, "latency": LATENCY, "retry_window":
 """A refresh token that was spent last is answered a second time, and counted (`retry_count`). An issuer without that
 would count reuse there and end the login: `retry_count` is what such an issuer would make of what happened."""
 
+_UNCLEAR = re.compile(
+    r"^(?P<at>\S+) warning service\.broker\.refresher(?: \[\w+\])?: "
+    r"(?:(?P<died>who was refreshing )|refresh of )(?P<account>account-\d)(?(died) has died|: (?!connect_))",
+    re.MULTILINE,
+)
+"""Lines of a replica's log; a connection that there never was is no doubt."""
+
 _HARDENED: dict[str, Any] = {
     "read_only": True,
     "tmpfs": {"/tmp": ""},
@@ -58,6 +67,15 @@ class Sent:
     at: float
     refresh_token: str
     answered: bool
+
+
+@dataclass(frozen=True)
+class Unclear:
+    """What became of a refresh is not known, as a replica's log has it. by: who has sent it; None: he has died."""
+
+    account: str
+    at: float
+    by: str | None
 
 
 @dataclass(frozen=True)
@@ -152,6 +170,15 @@ class Scene:
             )
             for one in self._issuer.get("/_sandbox/requests").raise_for_status().json()
         ]
+
+    def unclear(self) -> list[Unclear]:
+        """Every refresh of an outcome that is not known, in order."""
+        found = [
+            Unclear(each["account"], datetime.fromisoformat(each["at"]).timestamp(), None if each["died"] else name)
+            for name in REPLICAS
+            for each in _UNCLEAR.finditer(self.log(name))
+        ]
+        return sorted(found, key=lambda one: one.at)
 
     def stored(self) -> dict[str, Stored]:
         """What the database holds, by account."""

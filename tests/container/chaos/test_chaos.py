@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from .nemesis import CUTS, KILL, LOSES_ANSWERS, PAUSE, SLEEP, Fault, Nemesis
-from .scene import ACCOUNTS, CALLERS, REPLICAS, Scene, Sent, Stored
+from .nemesis import CUTS, KILL, PAUSE, SLEEP, Fault, Nemesis
+from .scene import ACCOUNTS, CALLERS, REPLICAS, Scene, Sent, Stored, Unclear
 
 pytestmark = pytest.mark.docker
 
@@ -25,6 +25,7 @@ class Run:
 
     faults: list[Fault]
     sent: list[Sent]
+    unclear: list[Unclear]
     answers: list[dict[str, Any]]
     issuer: dict[str, Any]
     stored: dict[str, Stored]
@@ -43,7 +44,7 @@ def run(image: str, postgres_image: str, tmp_path_factory: pytest.TempPathFactor
         scene.wait_refreshed(scene.generations())  # all is well again
         answers = scene.answers()
         scene.end_replicas()
-        yield Run(faults, scene.sent(), answers, scene.state(), scene.stored())
+        yield Run(faults, scene.sent(), scene.unclear(), answers, scene.state(), scene.stored())
     finally:
         scene.down()
 
@@ -62,8 +63,12 @@ def test_a_refresh_token_is_sent_again_only_where_its_answer_was_lost_with_who_s
     for one in run.sent:
         sends[one.refresh_token].append(one)
     again = [each for each in sends.values() if len(each) > 1]
-    excuses = [fault for fault in run.faults if fault.kind in LOSES_ANSWERS]
-    assert [each for each in again if not any(fault.strikes(each[0]) for fault in excuses)] == [], run.faults
+    account_of = {f"rt_{family['id']}": family["account_id"] for family in run.issuer["families"]}
+    for first, second in (each[:2] for each in again):
+        account = account_of[first.refresh_token.partition(".")[0]]
+        ends = [one for one in run.unclear if one.account == account and first.at <= one.at <= second.at]
+        assert ends, first
+        assert any(fault.explains(first, ends[0]) for fault in run.faults), (first, ends[0], run.faults)
     assert {len(each) for each in again} == {2}
     assert len(again) == run.issuer["retry_count"]
 
